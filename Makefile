@@ -1,0 +1,46 @@
+# Needs make and Python 3.11, 3.12 or 3.13; everything else goes into .venv.
+PROFILE ?= quick
+STAMP := .venv/installed
+NOTEBOOKS := $(sort $(wildcard notebooks/[0-9][0-9]_*.ipynb))
+# Tried, not looked up: a pyenv shim is there for versions that are not, and Debian's python3 may lack venv.
+CHECK := import sys, venv, ensurepip; sys.exit(not (3, 11) <= sys.version_info < (3, 14))
+PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3; do \
+	$$p -c "$(CHECK)" >/dev/null 2>&1 && { echo $$p; break; }; done)
+
+.PHONY: help install run test lint lab clean
+help:           ## list what make can do (the default)
+	@grep -E '^[a-z]+:.*##' Makefile | sed -E 's/:[^#]*##/\t/' | expand -t 12
+
+install: .venv  ## make .venv, with all that the course and its tests need
+
+run: .venv      ## run the course and write its report: make run PROFILE=digits (default: quick)
+	.venv/bin/ltt run $(PROFILE)
+
+test: lint      ## lint, unit tests, then every notebook with its asserts, on data of its own
+	.venv/bin/python -m pytest tests
+	@test -n "$(NOTEBOOKS)" || { echo "No notebooks to test." >&2; exit 1; }
+	data=$$(mktemp -d) && trap 'rm -rf "$$data"' EXIT && LTT_DATA="$$data" LTT_BATCH=1 TF_CPP_MIN_LOG_LEVEL=2 \
+		.venv/bin/python -m pytest --nbval-lax --nbval-current-env $(NOTEBOOKS)
+
+lint: .venv     ## ruff: rules and format, notebooks too
+	.venv/bin/ruff check .
+	.venv/bin/ruff format --check .
+
+lab: .venv      ## open the notebooks in JupyterLab
+	.venv/bin/jupyter lab notebooks
+
+clean:          ## remove .venv and caches; data/ stays
+	rm -rf .venv *.egg-info .pytest_cache .ruff_cache
+	find lttlib tests notebooks \( -name __pycache__ -o -name .ipynb_checkpoints \) -prune -exec rm -rf {} +
+
+.PHONY: .venv
+.venv: $(STAMP)
+
+# Made again when pyproject.toml changes. An unfinished .venv (no pip) is begun anew. Byte-compiled whatever the shell says:
+# without it TensorFlow takes 14 s to import instead of 5.
+$(STAMP): pyproject.toml
+	@$(or $(PYTHON),false) -c "$(CHECK)" || { echo "No Python 3.11, 3.12 or 3.13 with venv found" \
+		"(Debian, Ubuntu: apt install python3 python3-venv). Elsewhere: make PYTHON=/path/to/python3" >&2; exit 1; }
+	.venv/bin/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear .venv
+	env -u PYTHONDONTWRITEBYTECODE .venv/bin/python -m pip install --quiet --editable '.[course,test]'
+	touch $@

@@ -1,0 +1,179 @@
+"""Run the course: its notebooks in order, with parameters that are checked before anything runs.
+
+A notebook declares its parameters in the cell tagged ``parameters``, as ``name: type = value  # help``. A profile
+(``notebooks/params/<name>.yaml``) and the command line give some of them other values. papermill would inject a
+misspelt name and carry on; here it is refused. Relative paths in notebooks and profiles count from notebooks/.
+"""
+
+import ast
+import difflib
+import json
+import os
+from pathlib import Path
+
+import yaml
+
+from lttlib import report
+
+NOTEBOOKS = Path(__file__).resolve().parent.parent / "notebooks"
+DATA = Path(os.environ.get("LTT_DATA") or NOTEBOOKS.parent / "data").expanduser().resolve()
+READERS = {"int": int, "float": float, "str": str, "bool": lambda text: {"true": True, "false": False}[text.lower()]}
+
+
+def folder(profile):
+    """Path of what the runs of `profile` make: records, guidance, models, reports. It may not exist yet."""
+    return DATA / profile
+
+
+def require(path, made_by):
+    """Return `path` as a Path if it exists.
+
+    Raises
+    ------
+    FileNotFoundError
+        It does not; the message names the notebook that makes it, `made_by` (such as "02_teacher").
+    """
+    path = Path(path)
+    if not path.exists():
+        profile = path.relative_to(DATA).parts[0] if path.is_relative_to(DATA) else "PROFILE"
+        raise FileNotFoundError(f"{path} is not there: run {made_by} first (ltt run {profile} --only {made_by})")
+    return path
+
+
+def parameters(notebook):
+    """Read what a notebook declares in its cell tagged ``parameters``.
+
+    Returns
+    -------
+    dict
+        Name to (type, default, help); the type is "int", "float", "str", "bool" or "list[...]" of one of these.
+
+    Raises
+    ------
+    ValueError
+        No such cell, two, or one that holds anything but lines of ``name: type = literal  # help``.
+    """
+    notebook = Path(notebook)
+    cells = json.loads(notebook.read_text(encoding="utf-8"))["cells"]
+    tagged = ["".join(cell["source"]) for cell in cells if "parameters" in cell["metadata"].get("tags", [])]
+    if len(tagged) != 1:
+        raise ValueError(f"{notebook.name} has {len(tagged)} cells tagged `parameters`, not one")
+    declared = {}
+    for line in filter(str.strip, tagged[0].splitlines()):
+        try:
+            code, note = line.split("  # ", 1)
+            (node,) = ast.parse(code).body
+            name, kind, default = node.target.id, ast.unparse(node.annotation), ast.literal_eval(node.value)
+            if name in declared or _convert(name, kind, default) != default:
+                raise ValueError
+            declared[name] = kind, default, note.strip()
+        except (AttributeError, SyntaxError, TypeError, ValueError) as error:
+            raise ValueError(f"{notebook.name}, parameters: not `name: type = literal  # help`: {line}") from error
+    return declared
+
+
+def profile(name):
+    """Read the parameters that ``notebooks/params/<name>.yaml`` gives, as a dictionary, not checked yet.
+
+    Raises
+    ------
+    ValueError
+        No such profile, or a file that is not a YAML mapping.
+    """
+    files = {path.stem: path for path in sorted(NOTEBOOKS.glob("params/*.yaml"))}
+    if name not in files:
+        raise ValueError(_unknown("profile", name, files))
+    try:
+        return dict(yaml.safe_load(files[name].read_text(encoding="utf-8")) or {})
+    except (TypeError, ValueError, yaml.YAMLError) as error:
+        raise ValueError(f"{files[name]} does not map names to values: {error}") from error
+
+
+def plan(name, only=(), start=None, overrides=None):
+    """List what `run` would run as (notebook's Path, its values); the arguments and errors are those of `run`."""
+    if not (notebooks := {path.stem: path for path in sorted(NOTEBOOKS.glob("[0-9][0-9]_*.ipynb"))}):
+        raise FileNotFoundError(f"no notebooks in {NOTEBOOKS}: install in a clone, with pip install -e '.[course]'")
+    declared = {stem: parameters(path) for stem, path in notebooks.items()}
+    every = sorted(set().union(*declared.values()))
+    overrides = dict(overrides or {})
+    for key, value in overrides.items():
+        if key.endswith(("_root", "_path")) and value:
+            overrides[key] = os.path.abspath(os.path.expanduser(value))
+    given = {**profile(name), **overrides}
+    if unknown := [key for key in given if key not in every]:
+        raise ValueError(_unknown("parameter", str(unknown[0]), every))
+    if given.setdefault("profile", name) != name:
+        raise ValueError(f"the parameter `profile` is {given['profile']!r} in a run of {name!r}: leave it out")
+    wanted = {_find(word, notebooks) for word in only} or set(notebooks)
+    first = _find(start, notebooks) if start else ""
+    if not (stems := [stem for stem in notebooks if stem in wanted and stem >= first]):
+        raise ValueError(f"nothing to run: {', '.join(only)} come before {start}")
+    if idle := [key for key in overrides if not any(key in declared[stem] for stem in stems)]:
+        raise ValueError(f"parameter {idle[0]!r} would change nothing: no notebook of this run declares it")
+    return [
+        (notebooks[stem], {key: _convert(key, kind, given[key]) for key, (kind, *_) in kinds.items() if key in given})
+        for stem, kinds in declared.items()
+        if stem in stems
+    ]
+
+
+def run(profile="quick", only=(), start=None, parameters=None):
+    """Run notebooks in their order, showing what they print, and return the Path of the page that links their reports.
+
+    Parameters
+    ----------
+    profile : str
+        Name of a file in notebooks/params, without ``.yaml``.
+    only, start : sequence of str, str or None
+        Notebooks to run (all when empty), and the first to run, by number ("02") or name ("02_teacher").
+    parameters : dict, optional
+        Values that go before the profile's; a text is read as the declared type. A relative path (the name ends in
+        ``_root`` or ``_path``) counts from the caller's folder.
+
+    Raises
+    ------
+    ValueError, FileNotFoundError
+        Before anything runs: a notebook, profile or parameter that does not exist (the nearest that does is named), a
+        value of the wrong type, or a parameter that no notebook of this run declares.
+    lttlib.report.NotebookError
+        A notebook failed; those after it have not run.
+    """
+    steps = plan(profile, only, start, parameters)
+    reports = folder(profile) / "reports"
+    reports.mkdir(parents=True, exist_ok=True)
+    try:
+        for notebook, values in steps:
+            print(f"{notebook.stem} ...", flush=True)
+            print(f"{notebook.stem} {report.execute(notebook, values, reports, str(DATA)):.0f} s", flush=True)
+    finally:
+        index = report.write_index(reports, profile)
+    print(f"Report: {index}")
+    return index
+
+
+def _find(word, notebooks):
+    for stem in notebooks:
+        if word.removesuffix(".ipynb") == stem or word.zfill(2) == stem[:2]:
+            return stem
+    raise ValueError(_unknown("notebook", word, notebooks))
+
+
+def _unknown(what, word, known):
+    close = difflib.get_close_matches(word, known, n=1)
+    hint = f", did you mean {close[0]!r}?" if close else ";"
+    return f"unknown {what} {word!r}{hint} There are: {', '.join(known) or 'none'}"
+
+
+def _convert(name, kind, value):
+    """Return `value` as the declared type; text is read, nothing is rounded or guessed."""
+    element = kind.removeprefix("list[").removesuffix("]")
+    try:
+        if kind != element:
+            items = value if isinstance(value, list) else list(ast.literal_eval(value))
+            return [_convert(name, element, item) for item in items]
+        read = READERS[kind](value) if isinstance(value, str) or (kind, type(value)) == ("float", int) else value
+        if kind in READERS and type(read).__name__ == kind:  # not isinstance: True is no int
+            return read
+        raise TypeError
+    except (KeyError, SyntaxError, TypeError, ValueError) as error:
+        raise ValueError(f"parameter {name!r} expects {kind}, not {value!r}") from error

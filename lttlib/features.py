@@ -1,0 +1,231 @@
+"""From a sound file to what a network hears: the raw wave, a power spectrogram, or MFCCs.
+
+Needs numpy, scipy, soundfile and soxr only, so that a device computes the same features that the training saw.
+librosa is the reference: the tests compare every number here with it.
+"""
+
+import re
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import scipy.fft
+import soundfile
+import soxr
+
+KINDS = ("raw", "power", "mfccs")
+TOP_DB = 80.0  # what is 80 dB under the loudest value of an utterance counts as silence, as in librosa.power_to_db
+DELTA_WIDTH = 9  # frames over which a slope is fitted, as in librosa.feature.delta
+STREAMED = 0x7FFFF000  # from this length in its header on, a WAV was written by a program that did not know its length
+
+
+class AudioError(ValueError):
+    """A sound file that cannot be used; the message names the file and the reason."""
+
+
+@dataclass(frozen=True)
+class Features:
+    """Which features, and how they are cut out of the wave.
+
+    Parameters
+    ----------
+    kind : {"raw", "power", "mfccs"}
+        `raw` is the wave itself (1 channel), `power` a power spectrogram in decibels (n_fft/2 + 1 channels), `mfccs`
+        mel-frequency cepstral coefficients with first and second derivatives (3 n_mfcc channels).
+    sampling_rate : int
+        Hz. Audio of another rate is resampled when it is loaded.
+    window_ms, stride_ms : float
+        Length of an analysis window and distance between two windows, in milliseconds.
+    n_mfcc, n_mels : int
+        Cepstral coefficients that are kept, and mel bands that they are computed from.
+
+    Raises
+    ------
+    ValueError
+        If the kind is unknown or a number is out of range.
+    """
+
+    kind: str = "mfccs"
+    sampling_rate: int = 16000
+    window_ms: float = 32.0
+    stride_ms: float = 10.0
+    n_mfcc: int = 13
+    n_mels: int = 40
+
+    def __post_init__(self):
+        if self.kind not in KINDS:
+            raise ValueError(f"unknown features '{self.kind}': choose one of {', '.join(KINDS)}")
+        if not (self.sampling_rate > 0 and self.window_ms > 0 and self.stride_ms > 0 and 0 < self.n_mfcc <= self.n_mels):
+            raise ValueError(f"features need positive numbers and n_mfcc <= n_mels, not {self}")
+        if self.n_fft < 2 or self.hop < 1:
+            raise ValueError(f"a window of at least 2 samples and a stride of at least 1 are needed, not {self}")
+
+    @property
+    def n_fft(self) -> int:
+        """Samples in a window."""
+        return round(self.window_ms * self.sampling_rate / 1000)
+
+    @property
+    def hop(self) -> int:
+        """Samples between two windows (1 for `raw`)."""
+        return 1 if self.kind == "raw" else round(self.stride_ms * self.sampling_rate / 1000)
+
+    @property
+    def channels(self) -> int:
+        """Numbers a frame."""
+        return {"raw": 1, "power": self.n_fft // 2 + 1, "mfccs": 3 * self.n_mfcc}[self.kind]
+
+
+def load(path, sampling_rate: int, speed: float = 1.0) -> np.ndarray:
+    """Read a sound file as one channel at a given rate.
+
+    Parameters
+    ----------
+    path : path-like
+        Any file that libsndfile reads (FLAC, WAV, ...). Several channels are averaged.
+    sampling_rate : int
+        Hz of the result.
+    speed : float
+        Faster (> 1, shorter and higher) or slower speech, by resampling: the speed perturbation of Ko et al. 2015.
+
+    Returns
+    -------
+    float32 array [samples], full scale is 1.
+
+    Raises
+    ------
+    AudioError
+        If the file is missing, unreadable, cut short, empty, or holds values that are not finite.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise AudioError(f"{path}: no such audio file")
+    try:
+        with soundfile.SoundFile(path) as file:
+            expected, rate, remarks = file.frames, file.samplerate, file.extra_info
+            wave = file.read(dtype="float32", always_2d=True)
+    except soundfile.SoundFileError as error:
+        raise AudioError(f"{path}: not readable as audio ({error}); was it copied whole?") from error
+    declared = re.search(r"(?:data|SSND) : (\d+) \(should be", remarks)  # WAV, AIFF: shortened without an error
+    if declared and int(declared[1]) < STREAMED:
+        raise AudioError(f"{path}: ends before the {declared[1]} bytes its header tells; copy or download it again")
+    if len(wave) < expected:
+        raise AudioError(f"{path}: ends after {len(wave)} of {expected} samples; copy or download it again")
+    if not np.isfinite(wave).all():
+        raise AudioError(f"{path}: holds values that are not finite (NaN or infinity)")
+    wave = wave.mean(axis=1)
+    if rate * speed != sampling_rate:
+        wave = soxr.resample(wave, rate * speed, sampling_rate)
+    if not len(wave):
+        raise AudioError(f"{path}: holds no sound (0 samples)")
+    return wave
+
+
+def extract(wave: np.ndarray, features: Features) -> np.ndarray:
+    """Features of one utterance, each channel with mean 0 and variance 1 over its time.
+
+    Parameters
+    ----------
+    wave : float array [samples]
+    features : Features
+
+    Returns
+    -------
+    float32 array [1 + samples // hop, channels] ([samples, 1] for `raw`). A channel that never changes (silence) is 0.
+    """
+    if features.kind == "raw":
+        return normalise(wave[:, None])
+    if features.kind == "power":
+        return normalise(decibels(power(wave, features)))
+    cepstra = mfccs(wave, features)
+    slopes = delta(cepstra)
+    return normalise(np.concatenate([cepstra, slopes, delta(cepstra, order=2)], axis=1))
+
+
+def power(wave: np.ndarray, features: Features) -> np.ndarray:
+    """Power spectrogram |STFT|^2: periodic Hann windows centred on multiples of the hop, zeros beyond both ends.
+
+    Returns
+    -------
+    float32 array [1 + samples // hop, n_fft // 2 + 1], as `librosa.stft` frames it.
+    """
+    padded = np.pad(np.asarray(wave, np.float32), features.n_fft // 2)
+    frames = np.lib.stride_tricks.sliding_window_view(padded, features.n_fft)[:: features.hop]
+    spectrum = scipy.fft.rfft(frames * _hann(features.n_fft))  # numpy's is four times slower in float32
+    return spectrum.real**2 + spectrum.imag**2
+
+
+def decibels(power: np.ndarray) -> np.ndarray:
+    """10 log10 of a power, not less than `TOP_DB` under the maximum (`librosa.power_to_db`)."""
+    log = 10 * np.log10(np.maximum(power, 1e-10))
+    return np.maximum(log, log.max() - TOP_DB)
+
+
+def mfccs(wave: np.ndarray, features: Features) -> np.ndarray:
+    """Mel-frequency cepstral coefficients [frames, n_mfcc], equal to `librosa.feature.mfcc` with n_mels bands."""
+    mel = power(wave, features) @ mel_filters(features.sampling_rate, features.n_fft, features.n_mels)
+    return scipy.fft.dct(decibels(mel), norm="ortho")[:, : features.n_mfcc]
+
+
+def delta(values: np.ndarray, order: int = 1) -> np.ndarray:
+    """Slope (order 1) or curvature (order 2) over `DELTA_WIDTH` frames: a local least-squares parabola.
+
+    Savitzky and Golay 1964, as in `librosa.feature.delta` with mode "nearest": the ends are repeated, so that an
+    utterance shorter than the window has derivatives too.
+
+    Parameters
+    ----------
+    values : array [frames, channels]
+
+    Returns
+    -------
+    array of the same shape.
+    """
+    half = DELTA_WIDTH // 2
+    padded = np.pad(values, ((half, half), (0, 0)), mode="edge")
+    windows = np.lib.stride_tricks.sliding_window_view(padded, DELTA_WIDTH, axis=0)
+    return windows @ _savitzky_golay(order).astype(values.dtype)
+
+
+def normalise(values: np.ndarray) -> np.ndarray:
+    """Mean 0 and variance 1 over time, channel by channel; a constant channel becomes 0.
+
+    Statistics are summed in float64: a constant channel then has a deviation of rounding size, far under 1e-6.
+    """
+    centred = values - values.mean(axis=0, dtype=np.float64)
+    deviation = np.sqrt(np.mean(centred**2, axis=0))
+    return (centred / np.where(deviation > 1e-6, deviation, np.inf)).astype(np.float32)
+
+
+@cache
+def mel_filters(sampling_rate: int, n_fft: int, n_mels: int) -> np.ndarray:
+    """Triangular filters on Slaney's mel scale, each of area 1 (`librosa.filters.mel`).
+
+    The scale is linear to 1 kHz (15 mels) and logarithmic above (27 mels a factor of 6.4): Slaney 1998, Auditory
+    Toolbox.
+
+    Returns
+    -------
+    float32 array [n_fft // 2 + 1, n_mels].
+    """
+    top = sampling_rate / 2
+    top_mel = top * 3 / 200 if top < 1000 else 15 + 27 * np.log(top / 1000) / np.log(6.4)
+    mels = np.linspace(0, top_mel, n_mels + 2)
+    edges = np.where(mels < 15, mels * 200 / 3, 1000 * np.exp((mels - 15) * np.log(6.4) / 27))
+    lower, centre, upper = edges[:-2], edges[1:-1], edges[2:]
+    hertz = np.fft.rfftfreq(n_fft, 1 / sampling_rate)[:, None]
+    triangles = np.minimum((hertz - lower) / (centre - lower), (upper - hertz) / (upper - centre))
+    return (np.maximum(triangles, 0) * 2 / (upper - lower)).astype(np.float32)
+
+
+@cache
+def _hann(n: int) -> np.ndarray:
+    return (0.5 - 0.5 * np.cos(2 * np.pi * np.arange(n) / n)).astype(np.float32)
+
+
+@cache
+def _savitzky_golay(order: int) -> np.ndarray:
+    """Weights [DELTA_WIDTH] that give a derivative of the least-squares parabola at the middle of a window."""
+    time = np.arange(DELTA_WIDTH) - DELTA_WIDTH // 2
+    return np.linalg.pinv(np.vander(time, 3, increasing=True))[order] * order  # the factorial of 1 and of 2

@@ -1,0 +1,327 @@
+"""1D-convolution networks for CTC (wav2letter, Collobert et al. 2016), built from a specification.
+
+Nothing leaks from padding: beyond an utterance's length every layer sees zeros, batch norm counts valid frames only,
+and strides count from the first frame. So an utterance gives the same logits alone as in any batch.
+"""
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import keras
+import numpy as np
+import safetensors.numpy
+import tensorflow as tf
+
+from lttlib import text
+from lttlib.features import Features
+from lttlib.files import whole, write_json
+
+CONVS = ("conv", "gated_conv")
+MODEL_FILES = ("weights.safetensors", "spec.json", "features.json", "vocabulary.json")
+
+
+@dataclass(frozen=True)
+class ConvSpec:
+    """A network of 1D convolutions; a last convolution of width 1 to the classes comes after the layers listed here.
+
+    Parameters
+    ----------
+    filters, widths, strides : tuple of int
+        Output channels, frames under a filter, and step of each layer: one entry a layer, equal in length.
+    dropouts : tuple of float
+        Share of each layer's outputs that is dropped in training.
+    conv : {"conv", "gated_conv"}
+        `conv`: activation(X * W + b). `gated_conv`: (X * W + b) . sigmoid(X * V + c), elementwise (Dauphin et al. 2017);
+        the gate takes the activation's place.
+    activation : str
+        Name of a Keras activation.
+    batch_norm : bool
+        Normalise each layer's convolution before the activation (after the gate).
+    input_channels, classes : int
+        Channels of the features; characters of the alphabet plus the blank, which is the last class.
+
+    Raises
+    ------
+    ValueError
+        If the lists differ in length, a number is out of range, or a name is unknown.
+    """
+
+    filters: tuple
+    widths: tuple
+    strides: tuple
+    dropouts: tuple
+    conv: str = "conv"
+    activation: str = "elu"
+    batch_norm: bool = True
+    input_channels: int = 39
+    classes: int = 29
+
+    def __post_init__(self):
+        for name in ("filters", "widths", "strides", "dropouts"):
+            object.__setattr__(self, name, tuple(getattr(self, name)))
+        lengths = {name: len(getattr(self, name)) for name in ("filters", "widths", "strides", "dropouts")}
+        if len(set(lengths.values())) > 1 or not self.filters:
+            told = ", ".join(f"{name} {length}" for name, length in lengths.items())
+            raise ValueError(f"a network needs lists of one entry a layer, all equally long; here: {told}")
+        if min(*self.filters, *self.widths, *self.strides, self.input_channels, self.classes) < 1:
+            raise ValueError(f"filters, widths, strides, channels and classes must be at least 1: {self}")
+        if not all(0 <= dropout < 1 for dropout in self.dropouts):
+            raise ValueError(f"dropouts must lie in [0, 1), not {self.dropouts}")
+        if self.conv not in CONVS:
+            raise ValueError(f"unknown conv '{self.conv}': choose one of {', '.join(CONVS)}")
+        keras.activations.get(self.activation)
+
+
+class BatchNorm(keras.layers.Layer):
+    """Batch norm (Ioffe and Szegedy 2015) over the valid frames of a batch.
+
+    Keras' own layer takes a mask too; this one reads the activations half as often, which is a tenth of a training step.
+    """
+
+    momentum, epsilon = 0.95, 1e-3
+
+    def build(self, channels):
+        """Make the variables, [channels] each: scale, shift, and the moving mean and variance that inference uses."""
+        self.scale = self.add_weight(shape=(channels,), initializer="ones", name="scale")
+        self.shift = self.add_weight(shape=(channels,), initializer="zeros", name="shift")
+        self.mean = self.add_weight(
+            shape=(channels,), initializer="zeros", trainable=False, aggregation="mean", name="mean"
+        )
+        self.variance = self.add_weight(
+            shape=(channels,), initializer="ones", trainable=False, aggregation="mean", name="variance"
+        )
+        self.built = True
+
+    def call(self, x, valid, training=False):
+        """Normalise x [batch, time, channels] where valid [batch, time] is 1; statistics in float32."""
+        mean, variance = tf.convert_to_tensor(self.mean), tf.convert_to_tensor(self.variance)
+        if training:
+            weights = tf.reshape(tf.cast(valid, tf.float32), [1, -1])
+            weights /= _over_replicas(tf.reduce_sum(weights))
+            flat = tf.reshape(tf.cast(x, tf.float32), [-1, x.shape[-1]])
+            mean = _over_replicas((weights @ flat)[0])
+            variance = _over_replicas((weights @ tf.square(flat - mean))[0])
+            for moving, now in ((self.mean, mean), (self.variance, variance)):
+                moving.assign(self.momentum * moving + (1 - self.momentum) * now)
+        gain = tf.math.rsqrt(variance + self.epsilon) * self.scale
+        return x * tf.cast(gain, x.dtype) + tf.cast(self.shift - mean * gain, x.dtype)
+
+
+def _over_replicas(value):
+    """The sum over all devices that share a batch."""
+    context = tf.distribute.get_replica_context()
+    return context.all_reduce("sum", value) if context and context.num_replicas_in_sync > 1 else value
+
+
+class Convolution(keras.layers.Layer):
+    """One layer: convolution, gate or batch norm and activation, dropout, zeros beyond each utterance's end.
+
+    Parameters
+    ----------
+    filters, width, stride : int
+    dropout : float
+    gated : bool
+    activation : str or None
+    batch_norm : bool
+    seed : int
+        Decides the initial kernel (He et al. 2015).
+    """
+
+    def __init__(self, filters, width, stride=1, dropout=0.0, gated=False, activation=None, batch_norm=False, seed=0, **kwargs):
+        super().__init__(**kwargs)
+        self.filters, self.width, self.stride, self.dropout, self.gated = filters, width, stride, dropout, gated
+        self.initializer = keras.initializers.HeNormal(seed)
+        self.activation = None if gated or activation is None else keras.activations.get(activation)
+        self.norm = BatchNorm(dtype=self.dtype_policy, name="norm") if batch_norm else None
+
+    def build(self, channels):
+        """Make the variables: kernel [width, channels, filters] (twice the filters where gated) and bias."""
+        outputs = self.filters * (2 if self.gated else 1)
+        self.kernel = self.add_weight(shape=(self.width, channels, outputs), initializer=self.initializer, name="kernel")
+        self.bias = self.add_weight(shape=(outputs,), initializer="zeros", name="bias")
+        if self.norm:
+            self.norm.build(self.filters)
+        self.built = True
+
+    def call(self, x, lengths, seed=None, training=False):
+        """One layer forward.
+
+        Parameters
+        ----------
+        x : float tensor [batch, time, channels], zero beyond `lengths`
+        lengths : int tensor [batch]
+        seed : int tensor [2], optional
+            Decides what is dropped; without it nothing is.
+        training : bool
+            Batch norm by the statistics of this batch (True) or by those learned (False).
+
+        Returns
+        -------
+        float tensor [batch, ceil(time / stride), filters], int tensor [batch]
+        """
+        # Padding by hand: TensorFlow's "SAME" shifts the windows of a strided layer with the length of the batch.
+        left = (self.width - 1) // 2
+        x = tf.pad(x, [[0, 0], [left, self.width - 1 - left], [0, 0]])
+        x = tf.nn.conv1d(x, tf.cast(self.kernel, x.dtype), self.stride, "VALID")
+        x = tf.nn.bias_add(x, tf.cast(self.bias, x.dtype))
+        lengths = -(-lengths // self.stride)
+        valid = tf.sequence_mask(lengths, tf.shape(x)[1], x.dtype)
+        if self.gated:
+            x, gate = tf.split(x, 2, axis=-1)
+            x *= tf.sigmoid(gate)
+        if self.norm:
+            x = self.norm(x, valid, training=training)
+        if self.activation:
+            x = self.activation(x)
+        if self.dropout and seed is not None:
+            x = tf.nn.experimental.stateless_dropout(x, self.dropout, seed, rng_alg="philox")
+        return x * valid[..., None], lengths
+
+
+class ConvNet(keras.Model):
+    """The network of a `ConvSpec`; `layers` are its convolutions in order, the last one gives the logits.
+
+    Parameters
+    ----------
+    spec : ConvSpec
+    seed : int
+        Decides the initial weights.
+    dtype : {"float32", "mixed_bfloat16"}
+        Precision of the activations. Weights, statistics and logits are float32 always.
+    """
+
+    def __init__(self, spec, seed=0, dtype="float32"):
+        super().__init__()
+        self.spec = spec
+        channels = spec.input_channels
+        self.convolutions = []
+        for number, (filters, width, stride, dropout) in enumerate(
+            zip(spec.filters, spec.widths, spec.strides, spec.dropouts, strict=True), start=1
+        ):
+            layer = Convolution(
+                filters, width, stride, dropout, spec.conv == "gated_conv", spec.activation, spec.batch_norm,
+                seed=1000 * seed + number, dtype=dtype, name=f"layer{number:02d}",
+            )  # fmt: skip
+            layer.build(channels)
+            self.convolutions.append(layer)
+            channels = filters
+        self.output_layer = Convolution(spec.classes, 1, seed=1000 * seed, dtype=dtype, name="output")
+        self.output_layer.build(channels)
+        self.built = True
+
+    def call(self, features, feature_lengths, seed=None, training=False, up_to=None):
+        """Logits of a batch, or the activations after one of its layers.
+
+        Parameters
+        ----------
+        features : float tensor [batch, time, channels]
+        feature_lengths : int tensor [batch]
+        seed : int tensor [2], optional
+            Dropout's randomness; without it nothing is dropped.
+        training : bool
+        up_to : int, optional
+            Stop after this layer (1 is the first) and return its activations: the hints of FitNets.
+
+        Returns
+        -------
+        float32 tensor [batch, frames, classes or filters], int tensor [batch] of valid frames.
+
+        Raises
+        ------
+        ValueError
+            If the features have other channels than the network.
+        """
+        if features.shape[-1] != self.spec.input_channels:
+            raise ValueError(
+                f"features of {features.shape[-1]} channels for a network of input_channels {self.spec.input_channels}"
+            )
+        lengths = feature_lengths
+        x = tf.cast(features, self.output_layer.compute_dtype)
+        x *= tf.sequence_mask(lengths, tf.shape(x)[1], x.dtype)[..., None]
+        for number, layer in enumerate(self.convolutions[:up_to]):
+            x, lengths = layer(x, lengths, None if seed is None else seed + [number << 16, 0], training=training)
+        if up_to is None:
+            x, lengths = self.output_layer(x, lengths)
+        return tf.cast(x, tf.float32), lengths
+
+
+def output_lengths(spec, lengths):
+    """Frames that come out for so many that go in, for an int or an int array or tensor: every stride rounds up."""
+    for stride in spec.strides:
+        lengths = -(-lengths // stride)
+    return lengths
+
+
+@dataclass(frozen=True)
+class Model:
+    """A network with all that is needed to use it on sound."""
+
+    network: ConvNet
+    features: Features
+    alphabet: str = text.ALPHABET
+
+
+def variables(network) -> dict:
+    """The variables of a network by name: `layer01/kernel`, `layer01/norm/scale`, ..., `output/bias`."""
+    return {variable.path: variable for variable in network.variables}
+
+
+def save(folder, model: Model, **facts) -> None:
+    """Write a model folder: weights.safetensors, spec.json, features.json, vocabulary.json, and card.json last.
+
+    Parameters
+    ----------
+    folder : path-like
+        Its name is the model's name. A folder without card.json is not read as a model, so that half of one never is.
+    model : Model
+    **facts
+        What the card shall tell besides name, parameters, fingerprint and files: technique, seed, seconds, results...
+    """
+    folder = Path(folder)
+    (folder / "card.json").unlink(missing_ok=True)
+    weights = {name: np.asarray(value) for name, value in variables(model.network).items()}
+    with whole(folder / MODEL_FILES[0]) as temporary:
+        safetensors.numpy.save_file(weights, temporary)
+    write_json(folder / "spec.json", asdict(model.network.spec))
+    write_json(folder / "features.json", asdict(model.features))
+    write_json(folder / "vocabulary.json", {"alphabet": model.alphabet, "blank": len(model.alphabet)})
+    card = {"name": folder.name, "parameters": model.network.count_params(), "fingerprint": _fingerprint(folder)}
+    note(folder, **card, files={name: (folder / name).stat().st_size for name in MODEL_FILES}, **facts)
+
+
+def note(folder, **facts) -> dict:
+    """Add facts to a model's card.json; give back the whole card."""
+    path = Path(folder) / "card.json"
+    card = (json.loads(path.read_text("utf-8")) if path.exists() else {}) | facts
+    write_json(path, card)
+    return card
+
+
+def load(folder) -> Model:
+    """Read a model folder.
+
+    Raises
+    ------
+    ValueError
+        If it is not a whole model folder, or a file is not the one that the card describes.
+    """
+    folder = Path(folder)
+    for name in ("card.json", *MODEL_FILES):
+        if not (folder / name).is_file():
+            raise ValueError(f"{folder} is no model: {name} is missing; notebook 02 makes the teacher's folder")
+    if note(folder)["fingerprint"] != _fingerprint(folder):
+        raise ValueError(f"{folder}: the files are not those that card.json describes; train or copy the model again")
+    spec, features, vocabulary = (json.loads((folder / name).read_text("utf-8")) for name in MODEL_FILES[1:])
+    network = ConvNet(ConvSpec(**spec))
+    weights = safetensors.numpy.load_file(folder / MODEL_FILES[0])
+    for name, variable in variables(network).items():
+        variable.assign(weights[name])
+    return Model(network, Features(**features), vocabulary["alphabet"])
+
+
+def _fingerprint(folder) -> str:
+    """One hash of the files of a model: of two models that it calls equal, the logits are equal."""
+    content = b"".join(hashlib.sha256((folder / name).read_bytes()).digest() for name in MODEL_FILES)
+    return hashlib.sha256(content).hexdigest()

@@ -1,0 +1,362 @@
+"""Features and labels of a split as TFRecord files: written in parallel, read as batches.
+
+A split is a folder: shards `00000.tfrecord` with an index `00000.json` beside each, `rejected.csv`, `transcripts.json`
+and `vocabulary.json`. A shard stands there whole or not at all, and one that is up to date is not made again. The
+vocabulary is written last: a folder without it was never finished, and is not read.
+"""
+
+import csv
+import hashlib
+import json
+import os
+import random
+from collections import Counter
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from multiprocessing import get_context
+from pathlib import Path
+
+import numpy as np
+
+from lttlib import text
+from lttlib.features import AudioError, Features, extract, load
+from lttlib.files import whole, write_json
+
+MAX_CLIPPED = 0.05  # share of samples at full scale from which a recording counts as clipped
+SHUFFLE_BUFFER = 4096  # utterances; shards are mixed when written, so that a part of a large corpus is mixed enough
+
+
+class RecordsError(ValueError):
+    """Records that are missing or do not belong together; the message names the folder and the cure."""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """What the index says of one utterance: frames and characters, and the least output frames that CTC needs."""
+
+    id: str
+    speaker: str
+    frames: int
+    characters: int
+    needed: int
+
+
+def example(utterance, features, alphabet=text.ALPHABET, speed=1.0) -> dict:
+    """Features and labels of one utterance.
+
+    Parameters
+    ----------
+    utterance : corpus.Utterance
+    features : Features
+    alphabet : str
+    speed : float
+        The utterance is heard this much faster and named `<id>@<speed>`, unless 1.
+
+    Returns
+    -------
+    dict with id, speaker, text (str), features (float32 [frames, channels]), labels (list of int), seconds (float).
+
+    Raises
+    ------
+    ValueError
+        If the utterance cannot be used; the message is the reason.
+    """
+    if utterance.text is None:
+        raise ValueError("no transcript for this audio file")
+    if not utterance.text.strip():
+        raise ValueError("the transcript is empty")
+    labels = text.encode(utterance.text, alphabet)
+    wave = load(utterance.audio, features.sampling_rate, speed)
+    if not wave.any():
+        raise AudioError(f"{utterance.audio}: digital silence")
+    clipped = np.mean(np.abs(wave) >= 0.999)
+    if clipped > MAX_CLIPPED:
+        raise AudioError(f"{utterance.audio}: clipped, {clipped:.0%} of the samples are at full scale")
+    values = extract(wave, features)
+    if len(values) < text.frames_needed(labels):
+        raise ValueError(f"{len(values)} frames cannot carry a label that needs {text.frames_needed(labels)}")
+    name = utterance.id if speed == 1 else f"{utterance.id}@{speed:g}"
+    seconds = len(wave) / features.sampling_rate
+    return {"id": name, "speaker": utterance.speaker, "text": utterance.text, "features": values, "labels": labels,
+            "seconds": seconds}  # fmt: skip
+
+
+def examples(tasks, features, alphabet=text.ALPHABET, pool=None):
+    """Examples of many utterances, in their order.
+
+    Parameters
+    ----------
+    tasks : list of (corpus.Utterance, float)
+        Utterances and the speeds at which they are heard.
+    features : Features
+    alphabet : str
+    pool : concurrent.futures.Executor, optional
+        Computes in its workers instead of here.
+
+    Yields
+    ------
+    (task, example or None, reason or None)
+    """
+    work = [(utterance, features, alphabet, speed) for utterance, speed in tasks]
+    results = pool.map(_attempt, work, chunksize=4) if pool else map(_attempt, work)
+    for task, (made, reason) in zip(tasks, results, strict=True):
+        yield task, made, reason
+
+
+def _attempt(work):
+    try:
+        return example(*work), None
+    except ValueError as error:
+        return None, str(error)
+
+
+@contextmanager
+def workers(cores: int):
+    """A pool of processes for `examples`, or None for one core.
+
+    Each worker gets one thread for linear algebra: with more, two of them are slower than one. They are started anew
+    (not forked), since TensorFlow's threads do not survive a fork.
+    """
+    if cores <= 1:
+        yield None
+        return
+    limits = dict.fromkeys(("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS", "VECLIB_MAXIMUM_THREADS"), "1")
+    before = {name: os.environ.get(name) for name in limits}
+    os.environ.update(limits)
+    try:
+        with ProcessPoolExecutor(cores, mp_context=get_context("spawn")) as pool:
+            yield pool
+    finally:
+        for name, value in before.items():
+            os.environ.pop(name) if value is None else os.environ.__setitem__(name, value)
+
+
+def write(utterances, folder, features, *, alphabet=text.ALPHABET, speeds=(1.0,), cores=None, shard_size=128) -> dict:
+    """Write the records of one split.
+
+    Parameters
+    ----------
+    utterances : list of corpus.Utterance
+    folder : path-like
+        The split's folder, `data/<profile>/records/<split>`.
+    features : Features
+    alphabet : str
+    speeds : tuple of float
+        Each utterance is written once for each of them (Ko et al. 2015), as `<id>@0.9` for a speed of 0.9.
+    cores : int, optional
+        Processes that compute features; those of the machine by default. The files do not depend on it.
+    shard_size : int
+        Examples a file. No more than that are held in memory.
+
+    Returns
+    -------
+    dict with utterances, hours, rejected (numbers of the split) and shards_made (0 if all was up to date).
+
+    Raises
+    ------
+    OSError
+        If the folder cannot be written.
+    RecordsError
+        If not one utterance can be used.
+    """
+    import tensorflow as tf
+
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    finished = folder / "vocabulary.json"
+    finished.unlink(missing_ok=True)
+    tasks = [(utterance, speed) for utterance in utterances for speed in speeds]
+    random.Random(0).shuffle(tasks)
+    shards = [tasks[start : start + shard_size] for start in range(0, len(tasks), shard_size)]
+    made = 0
+    with workers(cores or os.cpu_count()) as pool:
+        for number, shard in enumerate(shards):
+            path = folder / f"{number:05d}.tfrecord"
+            fingerprint = _fingerprint(shard, features, alphabet)
+            if path.exists() and _index(path).get("fingerprint") == fingerprint:
+                continue
+            path.with_suffix(".json").unlink(missing_ok=True)
+            entries, rejected, seconds = [], [], 0.0
+            with whole(path) as temporary, tf.io.TFRecordWriter(str(temporary)) as writer:
+                for (utterance, speed), found, reason in examples(shard, features, alphabet, pool):
+                    if reason:
+                        rejected.append([utterance.id, speed, str(utterance.audio), reason])
+                        continue
+                    writer.write(_serialise(found))
+                    labels = found["labels"]
+                    entries.append([found["id"], found["speaker"], len(found["features"]), len(labels),
+                                    text.frames_needed(labels)])  # fmt: skip
+                    seconds += found["seconds"]
+            write_json(path.with_suffix(".json"), {
+                "fingerprint": fingerprint, "features": asdict(features), "alphabet": alphabet, "seconds": seconds,
+                "entries": entries, "rejected": rejected,
+            })  # fmt: skip
+            made += 1
+    for old in folder.glob("*.tfrecord"):
+        if int(old.stem) >= len(shards):
+            old.unlink()
+            old.with_suffix(".json").unlink(missing_ok=True)
+    indices = [_index(path) for path in sorted(folder.glob("*.tfrecord"))]
+    rejected = sorted(row for index in indices for row in index["rejected"])
+    with whole(folder / "rejected.csv") as temporary, open(temporary, "w", newline="") as file:
+        csv.writer(file).writerows([["id", "speed", "file", "reason"], *rejected])
+    lost = Counter(row[0] for row in rejected)
+    heard = {u.id: u.text for u in utterances if lost[u.id] < len(speeds)}
+    write_json(folder / "transcripts.json", heard)
+    count = sum(len(index["entries"]) for index in indices)
+    if not count:
+        raise RecordsError(f"none of {len(tasks)} utterances can be used: {folder / 'rejected.csv'} says why")
+    write_json(finished, {"alphabet": alphabet, "blank": len(alphabet)})
+    hours = sum(index["seconds"] for index in indices) / 3600
+    return {"utterances": count, "hours": hours, "rejected": len(rejected), "shards_made": made}
+
+
+class Records:
+    """The records of one or several splits, opened for reading.
+
+    Parameters
+    ----------
+    *folders : path-like
+        Split folders, read as one.
+
+    Raises
+    ------
+    RecordsError
+        If a folder holds no records, or they differ in features or alphabet.
+    """
+
+    def __init__(self, *folders):
+        self.shards = []  # (path, its entries, which of them to read)
+        described = {}
+        for folder in folders:
+            paths = sorted(Path(folder).glob("*.tfrecord"))
+            if not paths:
+                raise RecordsError(f"{folder}: no records here; notebook 01 (or records.write) makes them")
+            if not (Path(folder) / "vocabulary.json").exists():
+                raise RecordsError(f"{folder}: never finished; write these records again, what is there is kept")
+            for path in paths:
+                index = _index(path)
+                if not index:
+                    raise RecordsError(f"{path}: its index is missing; write the records again")
+                described[json.dumps([index["features"], index["alphabet"]])] = path
+                self.shards.append((path, [Entry(*entry) for entry in index["entries"]]))
+        if len(described) > 1:
+            raise RecordsError(f"records of different features or alphabets: {', '.join(map(str, described.values()))}")
+        features, self.alphabet = json.loads(next(iter(described)))
+        self.features = Features(**features)
+        self.keep: Callable[[Entry], bool] = lambda entry: True
+
+    @property
+    def entries(self) -> list:
+        """The `Entry` of each utterance that is read."""
+        return [entry for _, entries in self.shards for entry in entries if self.keep(entry)]
+
+    def where(self, keep) -> "Records":
+        """The same records, only those utterances for whose `Entry` keep(entry) is true (as well)."""
+        chosen = Records.__new__(Records)
+        chosen.__dict__ |= self.__dict__
+        chosen.keep = lambda entry, before=self.keep: before(entry) and keep(entry)
+        return chosen
+
+    def shapes(self, buckets: int = 8) -> list:
+        """The few lengths, in frames, that batches are padded to: quantiles of the utterances', ascending."""
+        frames = np.array([entry.frames for entry in self.entries])
+        if not len(frames):
+            raise RecordsError("no utterance is left to read: nothing fits what was asked for")
+        edges = np.quantile(frames, np.arange(1, buckets + 1) / buckets, method="higher")
+        return sorted({int(-(-edge // 16) * 16) for edge in edges})
+
+    def steps(self, batch_size: int) -> int:
+        """Batches in one epoch."""
+        sizes = np.bincount(np.searchsorted(self.shapes(), [entry.frames for entry in self.entries]))
+        return int(np.sum(-(-sizes // batch_size)))
+
+    def batches(self, batch_size: int, seed=None, epoch: int = 0):
+        """One epoch as a dataset of batches, each utterance once.
+
+        Parameters
+        ----------
+        batch_size : int
+        seed : int, optional
+            Shuffle; the order is a function of seed and epoch. Without it the order is always the same.
+        epoch : int
+
+        Returns
+        -------
+        tf.data.Dataset of dicts: id, speaker, text (string [batch]), features (float32 [batch, time, channels]),
+        feature_lengths (int32 [batch]), labels (int32 [batch, chars]), label_lengths (int32 [batch]).
+        """
+        import tensorflow as tf
+
+        shapes = tf.constant(self.shapes(), tf.int64)
+        chosen = tf.ragged.constant([[self.keep(entry) for entry in entries] for _, entries in self.shards], tf.bool)
+        data = tf.data.Dataset.from_tensor_slices(([str(path) for path, _ in self.shards], chosen))
+        if seed is not None:
+            data = data.shuffle(len(self.shards), seed=_mix(seed, epoch, 0), reshuffle_each_iteration=False)
+
+        def read(path, keep):
+            records = tf.data.Dataset.zip(tf.data.TFRecordDataset(path), tf.data.Dataset.from_tensor_slices(keep))
+            return records.filter(lambda record, keep: keep).map(lambda record, keep: record)
+
+        data = data.interleave(read, cycle_length=8)
+        if seed is not None:
+            data = data.shuffle(min(len(self.entries), SHUFFLE_BUFFER), seed=_mix(seed, epoch, 1))
+        channels = self.features.channels
+        data = data.map(lambda record: _parse(record, channels), num_parallel_calls=2, deterministic=True)
+
+        def pad(bucket, window):
+            padded = {"features": [shapes[bucket], channels], "labels": [None]}
+            return window.padded_batch(batch_size, dict.fromkeys(window.element_spec, []) | padded)
+
+        data = data.group_by_window(
+            lambda e: tf.searchsorted(shapes, [tf.cast(e["feature_lengths"], tf.int64)], out_type=tf.int64)[0],
+            pad,
+            window_size=batch_size,
+        )
+        return data.prefetch(4)
+
+
+def _serialise(made) -> bytes:
+    import tensorflow as tf
+
+    def blob(value):
+        return tf.train.Feature(bytes_list=tf.train.BytesList(value=[value]))
+
+    labels = tf.train.Feature(int64_list=tf.train.Int64List(value=made["labels"]))
+    fields = {name: blob(made[name].encode()) for name in ("id", "speaker", "text")}
+    fields |= {"features": blob(made["features"].tobytes()), "labels": labels}
+    return tf.train.Example(features=tf.train.Features(feature=fields)).SerializeToString(deterministic=True)
+
+
+def _parse(record, channels):
+    import tensorflow as tf
+
+    strings = dict.fromkeys(("id", "speaker", "text", "features"), tf.io.FixedLenFeature([], tf.string))
+    labels = {"labels": tf.io.FixedLenSequenceFeature([], tf.int64, allow_missing=True)}
+    fields = tf.io.parse_single_example(record, strings | labels)
+    fields["features"] = tf.reshape(tf.io.decode_raw(fields["features"], tf.float32), [-1, channels])
+    fields["feature_lengths"] = tf.shape(fields["features"])[0]
+    fields["labels"] = tf.cast(fields["labels"], tf.int32)
+    fields["label_lengths"] = tf.shape(fields["labels"])[0]
+    return fields
+
+
+def _fingerprint(shard, features, alphabet) -> str:
+    """Changes with whatever the content of a shard depends on; a file is known by its size and time."""
+    facts = [repr(features), alphabet]
+    for utterance, speed in shard:
+        stat = utterance.audio.stat() if utterance.audio.exists() else None
+        facts.append(repr((utterance, speed, stat and (stat.st_size, stat.st_mtime_ns))))
+    return hashlib.sha256("\n".join(facts).encode()).hexdigest()
+
+
+def _index(shard: Path) -> dict:
+    path = shard.with_suffix(".json")
+    return json.loads(path.read_text()) if path.exists() else {}
+
+
+def _mix(*numbers) -> int:
+    """One seed of several numbers."""
+    return int(np.random.SeedSequence(numbers).generate_state(1, np.uint32)[0] >> 1)

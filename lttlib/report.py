@@ -1,0 +1,121 @@
+"""Execute one notebook and leave its report: the notebook with its outputs, a web page, a line in an index.
+
+A report stands under its name only when it is whole; a notebook that fails is kept as ``NN_name.failed.ipynb``.
+Pages carry their figures and styles; only their equations need a network (MathJax).
+"""
+
+import html
+import json
+import os
+import re
+import sys
+
+from lttlib.files import whole
+
+PAGE = """<!doctype html><html lang="en"><meta charset="utf-8"><title>Listen to the Teacher! {title}</title>
+<meta name="viewport" content="width=device-width, initial-scale=1"><style>
+body {{ font: 1.1rem/1.6 system-ui, sans-serif; max-width: 42rem; margin: auto; padding: 1rem }}
+table {{ border-collapse: collapse; width: 100% }} td {{ border-top: 1px solid #ccc; padding: .5rem 0 }}
+td + td {{ text-align: right; white-space: nowrap }}</style><h1>Listen to the Teacher! {title}</h1>
+<table>
+{rows}
+</table></html>
+"""
+
+
+class NotebookError(RuntimeError):
+    """A notebook stopped; the message names the cell, its error and the file that holds the notebook so far."""
+
+
+def execute(notebook, values, reports, data):
+    """Run a notebook, in its own folder, and publish its report in the folder `reports`.
+
+    Parameters
+    ----------
+    notebook, reports : Path
+    values : dict
+        Parameters to inject.
+    data : str
+        LTT_DATA for the kernel.
+
+    Returns
+    -------
+    float
+        Seconds.
+
+    Raises
+    ------
+    NotebookError
+        A cell failed or the kernel died.
+    """
+    import nbformat
+    import papermill
+    from nbclient.exceptions import DeadKernelError
+    from nbconvert import HTMLExporter
+    from traitlets.config import Config
+
+    partial, failed = (reports / f"{notebook.stem}.{state}.ipynb" for state in ("partial", "failed"))
+    # JUPYTER_PATH: the kernel named python3 is to be this interpreter's, not one that the user installed elsewhere.
+    kernels = f"{sys.prefix}/share/jupyter{os.pathsep}{os.environ.get('JUPYTER_PATH', '')}"
+    quiet = {"TF_CPP_MIN_LOG_LEVEL": "2", "PYDEVD_DISABLE_FILE_VALIDATION": "1"}
+    before = dict(os.environ)
+    partial.unlink(missing_ok=True)
+    try:
+        os.environ.update(quiet, LTT_BATCH="1", LTT_DATA=data, JUPYTER_PATH=kernels)
+        executed = papermill.execute_notebook(
+            notebook,
+            partial,
+            values,
+            kernel_name="python3",
+            cwd=notebook.parent,
+            progress_bar=False,
+            stdout_file=sys.stdout,
+            config=Config(KernelManager={"transport_encryption": "auto"}),  # without it, a warning a notebook
+        )
+    except BaseException as error:  # also an interruption from the keyboard
+        if partial.exists():
+            partial.replace(failed)
+        if isinstance(error, papermill.PapermillExecutionError):
+            traceback = re.sub(r"\x1b\[[0-9;]*m", "", "\n".join(error.traceback))
+            line = re.search(r"^-+> *\d+ (.*)$", traceback, re.MULTILINE)
+            cause = (
+                f"cell [{error.exec_count}]: {line[1].strip() if line else ''}\n  {error.ename}: {error.evalue[:500]}"
+            )
+        elif isinstance(error, DeadKernelError):
+            cause = "a dead kernel; was there enough memory?"
+        else:
+            raise
+        raise NotebookError(f"{notebook.stem} stopped in {cause}\n  The notebook so far: {failed}") from None
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
+    exporter = HTMLExporter(embed_images=True, require_js_url="", jquery_url="")
+    pages = nbformat.from_dict(executed)
+    for cell in pages.cells:
+        if cell.cell_type == "markdown":  # a link to another notebook means its page here
+            cell.source = re.sub(r"\]\((\d\d_\w+)\.ipynb", r"](\1.html", cell.source)
+    page, _ = exporter.from_notebook_node(pages, {"metadata": {"name": notebook.stem, "path": str(notebook.parent)}})
+    with whole(reports / f"{notebook.stem}.html") as temporary:
+        temporary.write_text(page, encoding="utf-8")
+    partial.replace(reports / notebook.name)
+    failed.unlink(missing_ok=True)
+    return executed.metadata.papermill.duration
+
+
+def write_index(reports, title):
+    """Link every report in the folder, under its notebook's heading, with the time it took; return the page's Path."""
+    rows = []
+    for path in sorted(reports.glob("[0-9][0-9]_*.ipynb")):
+        if path.stem.endswith(".partial"):  # left by a run that was killed
+            continue
+        link, text, note = path.name, path.stem.removesuffix(".failed"), "failed"
+        if path.with_suffix(".html").exists():  # a whole report; a failed one is not even read
+            notebook = json.loads(path.read_text(encoding="utf-8"))
+            texts = "\n".join("".join(cell["source"]) for cell in notebook["cells"] if cell["cell_type"] == "markdown")
+            heading = re.search(r"^# (.+)$", texts, re.MULTILINE)
+            link, text = f"{path.stem}.html", f"{path.stem[:2]} {heading[1] if heading else path.stem[3:]}"
+            note = f"{notebook['metadata']['papermill']['duration']:.0f} s"
+        rows.append(f'<tr><td><a href="{link}">{html.escape(text)}</a></td><td>{note}</td></tr>')
+    with whole(reports / "index.html") as temporary:
+        temporary.write_text(PAGE.format(title=html.escape(title), rows="\n".join(rows)), encoding="utf-8")
+    return reports / "index.html"

@@ -1,0 +1,266 @@
+"""One short loop that trains a network for any objective, on what the machine has, and resumes exactly.
+
+An objective is a function (network, batch, seed) -> dict of losses, each a tensor [batch]; the one named "loss" is
+minimised. `seed` goes to the network, where it decides dropout; None means evaluation.
+"""
+
+import hashlib
+import json
+import os
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import keras
+import numpy as np
+import safetensors.numpy
+import tensorflow as tf
+from safetensors import safe_open
+from tqdm import tqdm
+
+from lttlib import losses
+from lttlib.files import whole
+from lttlib.models import output_lengths
+
+CHECKPOINT_SECONDS = 600
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a network is trained.
+
+    Parameters
+    ----------
+    epochs, batch_size : int
+    learning_rate : float
+        Highest rate of Adam: reached after `warmup` of all steps, then lowered to 0 along a cosine.
+    warmup : float
+        Share of the steps.
+    clip : float
+        Largest norm of the gradient of all weights together.
+    time_masks, time_mask_width : int
+        Stretches of an utterance that are set to 0 in each batch, and the frames of the longest (SpecAugment, Park et
+        al. 2019).
+    channel_masks, channel_mask_width : int
+        The same across the channels of the features.
+    weight_decay : float
+    seed : int
+        Decides the order of the data, the masks and dropout.
+    """
+
+    epochs: int
+    batch_size: int = 16
+    learning_rate: float = 2e-3
+    warmup: float = 0.1
+    clip: float = 1.0
+    time_masks: int = 0
+    time_mask_width: int = 30
+    channel_masks: int = 0
+    channel_mask_width: int = 5
+    weight_decay: float = 0.0
+    seed: int = 0
+
+
+def label_loss(network, batch, seed=None):
+    """The objective of learning from labels alone: CTC."""
+    logits, lengths = network(batch["features"], batch["feature_lengths"], seed=seed, training=seed is not None)
+    return {"loss": losses.ctc(logits, lengths, batch["labels"], batch["label_lengths"])}
+
+
+def precision() -> str:
+    """The fastest sound precision here: "mixed_bfloat16" where the processor computes with it, else "float32"."""
+    gpus = tf.config.list_physical_devices("GPU")
+    if gpus:
+        capability = tf.config.experimental.get_device_details(gpus[0]).get("compute_capability", (0, 0))
+        return "mixed_bfloat16" if capability >= (8, 0) else "float32"
+    cpuinfo = Path("/proc/cpuinfo")
+    flags = cpuinfo.read_text() if cpuinfo.exists() else ""
+    return "mixed_bfloat16" if "avx512_bf16" in flags or "amx_bf16" in flags else "float32"
+
+
+def mask(features, feature_lengths, seed, recipe):
+    """Set random stretches of time and of channels to 0, which is each channel's mean (SpecAugment).
+
+    Parameters
+    ----------
+    features : float tensor [batch, time, channels]
+    feature_lengths : int tensor [batch]
+    seed : int tensor [2]
+    recipe : Recipe
+        How many masks, and how wide at most. A stretch of time covers at most a fifth of its utterance.
+
+    Returns
+    -------
+    float tensor of the same shape.
+    """
+    time, channels = tf.shape(features)[1], features.shape[2]
+    lengths = tf.cast(feature_lengths, tf.float32)
+    widest = tf.minimum(float(recipe.time_mask_width), lengths / 5)
+    kept = _outside(recipe.time_masks, lengths, widest, time, seed + [1, 0])[:, :, None]
+    every, widest = tf.fill(tf.shape(lengths), float(channels)), tf.fill(tf.shape(lengths), float(recipe.channel_mask_width))
+    return features * kept * _outside(recipe.channel_masks, every, widest, channels, seed + [2, 0])[:, None, :]
+
+
+def _outside(masks, lengths, widest, size, seed):
+    """1 where none of the random stretches lies, else 0: [batch, size]."""
+    if not masks:
+        return tf.ones([tf.shape(lengths)[0], size])
+    width, start = tf.unstack(tf.random.stateless_uniform([2, tf.shape(lengths)[0], masks, 1], seed))
+    width *= widest[:, None, None]
+    start *= lengths[:, None, None] - width
+    position = tf.range(tf.cast(size, tf.float32))
+    return 1 - tf.reduce_max(tf.cast((position >= start) & (position < start + width), tf.float32), axis=1)
+
+
+def train(network, objective, records, recipe, checkpoint, monitor=None) -> dict:
+    """Train a network, or go on where a killed run of the same stopped.
+
+    The order of the data, the masks and dropout are functions of seed, epoch and step, so a run that was killed and
+    started again ends with the weights of one that was left alone, bit for bit.
+
+    Parameters
+    ----------
+    network : models.ConvNet
+        Made under the scope of `strategy()` where there are several devices.
+    objective : function
+        See the module's text.
+    records : records.Records
+        Utterances whose labels do not fit the network's frames are left out and listed in the result.
+    recipe : Recipe
+    checkpoint : path-like
+        A file; written after each epoch, and every ten minutes.
+    monitor : function, optional
+        Called after each epoch with (network, epoch); returns numbers to note (a dict, or None).
+
+    Returns
+    -------
+    dict with epochs (a list of dicts: epoch, seconds, the mean of each loss, what `monitor` noted), seconds (of
+    training, without monitor), left_out (list of ids).
+
+    Raises
+    ------
+    FloatingPointError
+        If a loss is not finite; the checkpoint of the epoch before is kept.
+    """
+    spec, strategy = network.spec, tf.distribute.get_strategy()
+    fitting = records.where(lambda entry: output_lengths(spec, entry.frames) >= entry.needed)
+    chosen = {entry.id for entry in fitting.entries}
+    left_out = [entry.id for entry in records.entries if entry.id not in chosen]
+    steps = fitting.steps(recipe.batch_size)
+    total = steps * recipe.epochs
+    warmup = max(1, round(recipe.warmup * total))
+    rate = keras.optimizers.schedules.CosineDecay(
+        0.0, max(1, total - warmup), warmup_target=recipe.learning_rate, warmup_steps=warmup
+    )
+    optimizer = keras.optimizers.Adam(rate, weight_decay=recipe.weight_decay or None, global_clipnorm=recipe.clip)
+    optimizer.build(network.trainable_variables)
+    state = [*network.variables, *optimizer.variables]
+
+    # One trace for all shapes; a distributed batch cannot be described beforehand.
+    described = (fitting.batches(1).element_spec, tf.TensorSpec([2], tf.int32))
+    single = strategy.num_replicas_in_sync == 1
+
+    @tf.function(input_signature=described if single else None, reduce_retracing=not single)
+    def step(batch, seed):
+        def replica(batch):
+            context = tf.distribute.get_replica_context()
+            seeds = seed + [0, tf.cast(context.replica_id_in_sync_group, tf.int32) << 24]
+            weights = batch.get("weights", 1.0)
+            batch = batch | {"features": mask(batch["features"], batch["feature_lengths"], seeds, recipe)}
+            with tf.GradientTape() as tape:
+                terms = objective(network, batch, seeds)
+                loss = tf.reduce_sum(terms["loss"] * weights) / recipe.batch_size
+            gradients = tape.gradient(loss, network.trainable_variables)
+            gradients = context.all_reduce("sum", gradients)
+            optimizer.apply(gradients, network.trainable_variables)
+            return {name: tf.reduce_sum(term * weights) for name, term in terms.items()}
+
+        return strategy.reduce("sum", strategy.run(replica, (batch,)), None)
+
+    identity = _identity(network, objective, fitting, recipe)
+    run = _restore(checkpoint, identity, state) or {"epoch": 0, "step": 0, "sums": {}, "seconds": 0.0, "epochs": []}
+    while run["epoch"] < recipe.epochs:
+        batches = fitting.batches(recipe.batch_size, recipe.seed, run["epoch"]).skip(run["step"])
+        clock, saved = time.perf_counter() - run["seconds"], time.perf_counter()
+        label = f"epoch {run['epoch'] + 1}/{recipe.epochs}"
+        with tqdm(total=steps, initial=run["step"], desc=label, unit="step", leave=False, disable="LTT_BATCH" in os.environ) as bar:
+            for batch in _shared_out(batches, strategy):
+                seed = tf.constant([recipe.seed, run["epoch"] * steps + run["step"]], tf.int32)
+                for name, term in step(batch, seed).items():
+                    run["sums"][name] = run["sums"].get(name, 0.0) + float(term)
+                run["step"] += 1
+                bar.update()
+                if time.perf_counter() - saved > CHECKPOINT_SECONDS:
+                    saved = time.perf_counter()
+                    _save(checkpoint, identity, state, run | {"seconds": saved - clock})
+        means = {name: total / len(fitting.entries) for name, total in run["sums"].items()}
+        if not np.isfinite(list(means.values())).all():
+            raise FloatingPointError(f"{label}: {means}: a loss is not finite; lower learning_rate or clip")
+        run["seconds"] = time.perf_counter() - clock
+        noted = (monitor and monitor(network, run["epoch"])) or {}
+        run["epochs"].append({"epoch": run["epoch"] + 1, "seconds": run["seconds"], **means, **noted})
+        told = ", ".join(f"{name} {value:.3f}" for name, value in (means | noted).items())
+        left = run["seconds"] / (run["epoch"] + 1) * (recipe.epochs - run["epoch"] - 1)
+        print(f"{label}: {told} ({run['seconds']:.0f} s, {left:.0f} s left)", flush=True)
+        run |= {"epoch": run["epoch"] + 1, "step": 0, "sums": {}}
+        _save(checkpoint, identity, state, run)
+    return {"epochs": run["epochs"], "seconds": run["seconds"], "left_out": left_out}
+
+
+def strategy():
+    """What trains on the devices of this process, and of others where the variable TF_CONFIG names them.
+
+    Returns
+    -------
+    tf.distribute.Strategy: MultiWorkerMirroredStrategy with TF_CONFIG, MirroredStrategy with several GPUs, else the
+    default. Networks are made and trained under its `scope()`.
+    """
+    if os.environ.get("TF_CONFIG"):
+        return tf.distribute.MultiWorkerMirroredStrategy()
+    return tf.distribute.MirroredStrategy() if len(tf.config.list_physical_devices("GPU")) > 1 else tf.distribute.get_strategy()
+
+
+def _shared_out(batches, strategy):
+    """Each batch dealt row by row to the replicas; one that gets none takes the first row with weight 0."""
+    replicas = strategy.num_replicas_in_sync
+    if replicas == 1:
+        return batches
+
+    def part(batch, replica):
+        size = tf.cast(tf.shape(batch["labels"])[0], tf.int64)
+        rows = tf.cond(replica < size, lambda: tf.range(replica, size, replicas), lambda: tf.zeros([1], tf.int64))
+        weights = tf.fill([tf.shape(rows)[0]], tf.cast(replica < size, tf.float32))
+        return {name: tf.gather(value, rows) for name, value in batch.items()} | {"weights": weights}
+
+    def pipeline(context):
+        local = replicas // context.num_input_pipelines
+        mine = tf.data.Dataset.range(context.input_pipeline_id * local, (context.input_pipeline_id + 1) * local)
+        return batches.flat_map(lambda batch: mine.map(lambda replica: part(batch, replica)))
+
+    return strategy.distribute_datasets_from_function(pipeline)
+
+
+def _identity(network, objective, records, recipe) -> str:
+    """Changes with whatever the result of a training depends on."""
+    data = hashlib.sha256(repr([records.features, records.alphabet, records.entries]).encode()).hexdigest()
+    objective = getattr(objective, "__qualname__", repr(objective))
+    return repr([network.spec, network.output_layer.compute_dtype, objective, recipe, data])
+
+
+def _save(path, identity, state, run):
+    with whole(path) as temporary:
+        tensors = {f"{number:04d}": np.asarray(variable) for number, variable in enumerate(state)}
+        safetensors.numpy.save_file(tensors, temporary, {"identity": identity, "run": json.dumps(run)})
+
+
+def _restore(path, identity, state):
+    """Set the variables from a checkpoint of the same training and give back where it stood; None without one."""
+    if not Path(path).exists():
+        return None
+    with safe_open(path, "numpy") as file:
+        if file.metadata()["identity"] != identity:
+            print(f"{path} belongs to a training with other settings or data: starting anew", flush=True)
+            return None
+        for number, variable in enumerate(state):
+            variable.assign(file.get_tensor(f"{number:04d}"))
+        return json.loads(file.metadata()["run"])

@@ -1,0 +1,213 @@
+"""The networks against naive loops in numpy, against Keras' batch norm, and against padding."""
+
+import dataclasses
+import json
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from lttlib import decoding, losses, models
+from lttlib.features import Features
+
+SPEC = models.ConvSpec((6, 5, 8), (4, 3, 7), (2, 1, 3), (0.1, 0.2, 0.3), input_channels=3, classes=5)
+
+
+def noise(*shape, seed=0):
+    return np.random.default_rng(seed).normal(size=shape).astype(np.float32)
+
+
+def warmed(network, seed=1):
+    """The network with batch norm statistics, scales and biases that are not those of the start."""
+    for number, variable in enumerate(network.variables):
+        if "kernel" not in variable.path:
+            variable.assign(np.abs(noise(*variable.shape, seed=seed + number)) + 0.5)
+    return network
+
+
+def naive_convolution(x, kernel, bias, stride):
+    """The definition: output t sees inputs t*stride - (width - 1) // 2 and so on; [time, channels] in and out."""
+    width, outputs = kernel.shape[0], []
+    for t in range(-(-len(x) // stride)):
+        total = bias.copy()
+        for offset in range(width):
+            place = t * stride - (width - 1) // 2 + offset
+            if 0 <= place < len(x):
+                total = total + x[place] @ kernel[offset]
+        outputs.append(total)
+    return np.array(outputs)
+
+
+def naive(network, x):
+    """Logits of one utterance by loops, in float64."""
+    for layer in [*network.convolutions, network.output_layer]:
+        kernel, bias = np.array(layer.kernel, np.float64), np.array(layer.bias, np.float64)
+        if layer.gated:
+            h = naive_convolution(x, kernel[..., : layer.filters], bias[: layer.filters], layer.stride)
+            gate = naive_convolution(x, kernel[..., layer.filters :], bias[layer.filters :], layer.stride)
+            x = h * (1 / (1 + np.exp(-gate)))
+        else:
+            x = naive_convolution(x, kernel, bias, layer.stride)
+        if layer.norm:
+            norm = layer.norm
+            mean, variance, scale, shift = (np.array(v) for v in (norm.mean, norm.variance, norm.scale, norm.shift))
+            x = (x - mean) / np.sqrt(variance + norm.epsilon) * scale + shift
+        if layer is not network.output_layer and not layer.gated:
+            x = np.where(x > 0, x, np.exp(np.minimum(x, 0)) - 1)
+    return x
+
+
+@pytest.mark.parametrize("conv", models.CONVS)
+@pytest.mark.parametrize("batch_norm", [True, False])
+@pytest.mark.parametrize("time", [1, 2, 17, 24])
+def test_logits_are_those_of_the_definition(conv, batch_norm, time):
+    network = warmed(models.ConvNet(dataclasses.replace(SPEC, conv=conv, batch_norm=batch_norm)))
+    x = noise(time, 3)
+    logits, lengths = network(tf.constant(x[None]), tf.constant([time]))
+    np.testing.assert_allclose(logits[0], naive(network, x), rtol=1e-4, atol=1e-4)
+    assert lengths.numpy() == [logits.shape[1]] == [models.output_lengths(SPEC, time)]
+
+
+@pytest.mark.parametrize("conv", models.CONVS)
+@pytest.mark.parametrize("time", [9, 10, 11, 12, 13])
+def test_an_utterance_has_the_same_logits_loss_and_text_alone_as_in_any_batch(conv, time):
+    network = warmed(models.ConvNet(dataclasses.replace(SPEC, conv=conv)))
+    x = noise(3, 40, 3, seed=time)  # what stands beyond an utterance's end is noise, not zeros
+    together, together_lengths = network(tf.constant(x), tf.constant([40, time, 23]))
+    alone, alone_lengths = network(tf.constant(x[1:2, :time]), tf.constant([time]))
+    frames = alone_lengths.numpy()[0]
+    assert together_lengths.numpy()[1] == frames
+    np.testing.assert_allclose(together[1, :frames], alone[0], atol=1e-5)
+    labels = (tf.constant([[1, 0]]), tf.constant([2]))
+    np.testing.assert_allclose(
+        losses.ctc(together[1:2], together_lengths[1:2], *labels), losses.ctc(alone, alone_lengths, *labels), rtol=1e-5
+    )
+    texts = decoding.greedy(together.numpy(), together_lengths.numpy(), "ABCD")
+    assert texts[1:2] == decoding.greedy(alone.numpy(), alone_lengths.numpy(), "ABCD")
+
+
+def test_training_does_not_see_how_far_a_batch_is_padded():
+    x, lengths = noise(2, 30, 3), tf.constant([30, 21])
+    results = []
+    for more in (0, 19):
+        network = models.ConvNet(dataclasses.replace(SPEC, dropouts=(0, 0, 0)), seed=4)
+        padded = tf.pad(tf.constant(x), [[0, 0], [0, more], [0, 0]], constant_values=5.0)
+        with tf.GradientTape() as tape:
+            logits, frames = network(padded, lengths, seed=tf.constant([0, 0]), training=True)
+            loss = tf.reduce_sum(losses.ctc(logits, frames, tf.constant([[1, 2], [3, 0]]), tf.constant([2, 1])))
+        results.append([*tape.gradient(loss, network.trainable_variables), *network.variables])
+    for short, long in zip(*results, strict=True):
+        np.testing.assert_allclose(short, long, atol=1e-4)
+
+
+def test_batch_norm_equals_that_of_keras_with_a_mask():
+    x, valid = noise(4, 9, 5), np.arange(9) < np.array([[9], [4], [1], [7]])
+    ours, theirs = models.BatchNorm(), keras.layers.BatchNormalization(momentum=0.95, epsilon=1e-3)
+    ours.build(5)
+    expected = theirs(x, training=True, mask=valid)
+    found = ours(tf.constant(x), tf.constant(valid, tf.float32), training=True)
+    np.testing.assert_allclose(found[valid], expected[valid], atol=1e-5)
+    np.testing.assert_allclose(ours.mean, theirs.moving_mean, atol=1e-6)
+    np.testing.assert_allclose(ours.variance, theirs.moving_variance, atol=1e-6)
+    found = ours(tf.constant(x), tf.constant(valid, tf.float32))
+    np.testing.assert_allclose(found, theirs(x, training=False), atol=1e-5)
+
+
+def test_training_and_inference_differ_and_dropout_follows_its_seed():
+    network, x, lengths = models.ConvNet(SPEC), tf.constant(noise(2, 20, 3)), tf.constant([20, 20])
+    inference = network(x, lengths)[0]
+    trained = [network(x, lengths, seed=tf.constant(seed), training=True)[0] for seed in ([1, 2], [1, 2], [1, 3])]
+    np.testing.assert_array_equal(trained[0], trained[1])
+    assert np.abs(trained[0] - trained[2]).max() > 0.01 and np.abs(trained[0] - inference).max() > 0.01
+    np.testing.assert_array_equal(inference.shape, trained[0].shape)
+
+
+def test_hints_are_the_activations_after_a_layer_by_number():
+    network, x, lengths = warmed(models.ConvNet(SPEC)), tf.constant(noise(2, 20, 3)), tf.constant([20, 13])
+    hints, frames = network(x, lengths, up_to=2)
+    assert hints.shape == (2, 10, 5) and list(frames) == [10, 7] and not np.any(hints[1, 7:])
+    after, frames = network.convolutions[2](hints, frames)
+    np.testing.assert_allclose(network.output_layer(after, frames)[0], network(x, lengths)[0], atol=1e-5)
+
+
+def test_size_of_the_original_teacher():
+    spec = models.ConvSpec(
+        [250] * 8 + [2000] * 2, [48] + [7] * 7 + [32, 1], [2] + [1] * 9, [0.2] * 10, batch_norm=False, input_channels=39
+    )
+    sizes = [48 * 39 * 250 + 250, *7 * [7 * 250 * 250 + 250], 32 * 250 * 2000 + 2000, 2000 * 2000 + 2000, 2000 * 29 + 29]
+    assert models.ConvNet(spec).count_params() == sum(sizes) == 23_594_529
+
+
+def test_mixed_precision_keeps_weights_and_logits_in_float32():
+    network, x = models.ConvNet(SPEC, dtype="mixed_bfloat16"), noise(1, 20, 3)
+    logits, _ = network(tf.constant(x), tf.constant([20]))
+    assert logits.dtype == tf.float32 and {v.dtype for v in network.variables} == {"float32"}
+    np.testing.assert_allclose(logits[0], naive(network, x[0]), atol=0.15)
+    assert np.abs(logits[0] - naive(network, x[0])).max() > 1e-4  # it did compute in bfloat16
+
+
+def test_the_seed_decides_the_initial_weights():
+    one, same, other = (models.ConvNet(SPEC, seed=seed).convolutions[1].kernel.numpy() for seed in (1, 1, 2))
+    np.testing.assert_array_equal(one, same)
+    assert np.abs(one - other).max() > 0.1
+    network = models.ConvNet(models.ConvSpec((4, 4), (3, 3), (1, 1), (0, 0), input_channels=4))
+    assert np.abs(network.convolutions[0].kernel - network.convolutions[1].kernel).max() > 0.1
+
+
+@pytest.mark.parametrize(
+    "change, told",
+    [
+        ({"widths": (3, 3)}, "widths 2"),
+        ({"filters": ()}, "filters 0"),
+        ({"strides": (1, 0, 1)}, "at least 1"),
+        ({"dropouts": (0, 0, 1.0)}, "dropouts"),
+        ({"conv": "gated"}, "gated_conv"),
+        ({"activation": "relux"}, "relux"),
+    ],
+)
+def test_a_wrong_specification_says_what_is_wrong(change, told):
+    with pytest.raises(ValueError, match=told):
+        dataclasses.replace(SPEC, **change)
+
+
+def test_features_of_other_channels_are_refused():
+    with pytest.raises(ValueError, match="4 channels.*input_channels 3"):
+        models.ConvNet(SPEC)(tf.zeros([1, 9, 4]), tf.constant([9]))
+
+
+@pytest.fixture
+def saved(tmp_path):
+    spec = dataclasses.replace(SPEC, input_channels=39)
+    model = models.Model(warmed(models.ConvNet(spec)), Features(n_mels=30), "ABCD")
+    models.save(tmp_path / "pupil", model, technique="labels", seed=3)
+    return model, tmp_path / "pupil"
+
+
+def test_a_model_that_is_loaded_is_the_one_that_was_saved(saved):
+    model, folder = saved
+    loaded = models.load(folder)
+    assert (loaded.features, loaded.alphabet, loaded.network.spec) == (model.features, "ABCD", model.network.spec)
+    x, lengths = tf.constant(noise(2, 20, 39)), tf.constant([20, 9])
+    np.testing.assert_array_equal(loaded.network(x, lengths)[0], model.network(x, lengths)[0])
+
+
+def test_the_card_names_what_is_there_and_keeps_what_is_noted(saved):
+    model, folder = saved
+    card = models.note(folder, results={"dev": {"LER": 1.5}})
+    assert card == json.loads((folder / "card.json").read_text())
+    assert (card["name"], card["technique"], card["seed"]) == ("pupil", "labels", 3)
+    assert card["parameters"] == model.network.count_params()
+    assert card["files"] == {name: (folder / name).stat().st_size for name in models.MODEL_FILES}
+
+
+def test_half_a_model_or_a_changed_one_is_refused(saved):
+    model, folder = saved
+    (folder / "features.json").write_text((folder / "features.json").read_text().replace("30", "31"))
+    with pytest.raises(ValueError, match="pupil.*card.json"):
+        models.load(folder)
+    (folder / "card.json").unlink()
+    with pytest.raises(ValueError, match="card.json is missing"):
+        models.load(folder)
+    with pytest.raises(ValueError, match="nowhere is no model"):
+        models.load(folder.parent / "nowhere")
