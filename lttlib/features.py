@@ -56,7 +56,8 @@ class Features:
     def __post_init__(self):
         if self.kind not in KINDS:
             raise ValueError(f"unknown features '{self.kind}': choose one of {', '.join(KINDS)}")
-        if not (self.sampling_rate > 0 and self.window_ms > 0 and self.stride_ms > 0 and 0 < self.n_mfcc <= self.n_mels):
+        positive = self.sampling_rate > 0 and self.window_ms > 0 and self.stride_ms > 0  # NaN is not
+        if not (positive and 0 < self.n_mfcc <= self.n_mels):
             raise ValueError(f"features need positive numbers and n_mfcc <= n_mels, not {self}")
         if self.n_fft < 2 or self.hop < 1:
             raise ValueError(f"a window of at least 2 samples and a stride of at least 1 are needed, not {self}")

@@ -122,7 +122,8 @@ def workers(cores: int):
     if cores <= 1:
         yield None
         return
-    limits = dict.fromkeys(("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS", "VECLIB_MAXIMUM_THREADS"), "1")
+    limits = {f"{library}_NUM_THREADS": "1" for library in ("OPENBLAS", "OMP", "MKL")}
+    limits["VECLIB_MAXIMUM_THREADS"] = "1"
     before = {name: os.environ.get(name) for name in limits}
     os.environ.update(limits)
     try:
@@ -302,7 +303,8 @@ class Records:
 
         data = data.interleave(read, cycle_length=8)
         if seed is not None:
-            data = data.shuffle(min(len(self.entries), SHUFFLE_BUFFER), seed=_mix(seed, epoch, 1))
+            buffer = min(len(self.entries), SHUFFLE_BUFFER)
+            data = data.shuffle(buffer, seed=_mix(seed, epoch, 1), reshuffle_each_iteration=False)
         channels = self.features.channels
         data = data.map(lambda record: _parse(record, channels), num_parallel_calls=2, deterministic=True)
 

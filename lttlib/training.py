@@ -97,7 +97,7 @@ def mask(features, feature_lengths, seed, recipe):
     lengths = tf.cast(feature_lengths, tf.float32)
     widest = tf.minimum(float(recipe.time_mask_width), lengths / 5)
     kept = _outside(recipe.time_masks, lengths, widest, time, seed + [1, 0])[:, :, None]
-    every, widest = tf.fill(tf.shape(lengths), float(channels)), tf.fill(tf.shape(lengths), float(recipe.channel_mask_width))
+    every, widest = (tf.fill(tf.shape(lengths), float(size)) for size in (channels, recipe.channel_mask_width))
     return features * kept * _outside(recipe.channel_masks, every, widest, channels, seed + [2, 0])[:, None, :]
 
 
@@ -128,7 +128,7 @@ def train(network, objective, records, recipe, checkpoint, monitor=None) -> dict
         Utterances whose labels do not fit the network's frames are left out and listed in the result.
     recipe : Recipe
     checkpoint : path-like
-        A file; written after each epoch, and every ten minutes.
+        A file, which several processes share; written after each epoch, and every ten minutes.
     monitor : function, optional
         Called after each epoch with (network, epoch); returns numbers to note (a dict, or None).
 
@@ -164,7 +164,7 @@ def train(network, objective, records, recipe, checkpoint, monitor=None) -> dict
     def step(batch, seed):
         def replica(batch):
             context = tf.distribute.get_replica_context()
-            seeds = seed + [0, tf.cast(context.replica_id_in_sync_group, tf.int32) << 24]
+            seeds = seed + [0, tf.cast(context.replica_id_in_sync_group, tf.int32) * 2**24]
             weights = batch.get("weights", 1.0)
             batch = batch | {"features": mask(batch["features"], batch["feature_lengths"], seeds, recipe)}
             with tf.GradientTape() as tape:
@@ -173,9 +173,10 @@ def train(network, objective, records, recipe, checkpoint, monitor=None) -> dict
             gradients = tape.gradient(loss, network.trainable_variables)
             gradients = context.all_reduce("sum", gradients)
             optimizer.apply(gradients, network.trainable_variables)
-            return {name: tf.reduce_sum(term * weights) for name, term in terms.items()}
+            sums = {name: tf.reduce_sum(term * weights) for name, term in terms.items()}
+            return {name: context.all_reduce("sum", value) for name, value in sums.items()}
 
-        return strategy.reduce("sum", strategy.run(replica, (batch,)), None)
+        return strategy.run(replica, (batch,))
 
     identity = _identity(network, objective, fitting, recipe)
     run = _restore(checkpoint, identity, state) or {"epoch": 0, "step": 0, "sums": {}, "seconds": 0.0, "epochs": []}
@@ -187,7 +188,7 @@ def train(network, objective, records, recipe, checkpoint, monitor=None) -> dict
             for batch in _shared_out(batches, strategy):
                 seed = tf.constant([recipe.seed, run["epoch"] * steps + run["step"]], tf.int32)
                 for name, term in step(batch, seed).items():
-                    run["sums"][name] = run["sums"].get(name, 0.0) + float(term)
+                    run["sums"][name] = run["sums"].get(name, 0.0) + float(strategy.experimental_local_results(term)[0])
                 run["step"] += 1
                 bar.update()
                 if time.perf_counter() - saved > CHECKPOINT_SECONDS:
@@ -217,7 +218,9 @@ def strategy():
     """
     if os.environ.get("TF_CONFIG"):
         return tf.distribute.MultiWorkerMirroredStrategy()
-    return tf.distribute.MirroredStrategy() if len(tf.config.list_physical_devices("GPU")) > 1 else tf.distribute.get_strategy()
+    if len(tf.config.list_physical_devices("GPU")) > 1:
+        return tf.distribute.MirroredStrategy()
+    return tf.distribute.get_strategy()
 
 
 def _shared_out(batches, strategy):
@@ -248,6 +251,9 @@ def _identity(network, objective, records, recipe) -> str:
 
 
 def _save(path, identity, state, run):
+    cluster = tf.distribute.get_strategy().cluster_resolver
+    if cluster is not None and cluster.task_id:
+        return  # the first of several processes writes for all
     with whole(path) as temporary:
         tensors = {f"{number:04d}": np.asarray(variable) for number, variable in enumerate(state)}
         safetensors.numpy.save_file(tensors, temporary, {"identity": identity, "run": json.dumps(run)})

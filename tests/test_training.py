@@ -1,0 +1,187 @@
+"""The training loop: it learns, it resumes bit for bit, it shares a batch among devices, it loses nothing in silence."""
+
+import dataclasses
+import json
+import os
+import socket
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import soundfile
+import tensorflow as tf
+
+from lttlib import decoding, models, records, training
+from lttlib.corpus import Utterance
+from lttlib.features import Features
+
+FEATURES = Features(sampling_rate=8000, window_ms=20.0, stride_ms=20.0, n_mels=20)
+SPEC = models.ConvSpec((16, 16), (3, 5), (1, 1), (0.1, 0.1), input_channels=39, classes=4)
+RECIPE = training.Recipe(epochs=3, batch_size=8, learning_rate=0.02, time_masks=1, channel_masks=1)
+
+
+@pytest.fixture(scope="session")
+def tones(tmp_path_factory):
+    """Records of a language of three letters, each a tone of 0.1 s."""
+    folder, random = tmp_path_factory.mktemp("tones"), np.random.default_rng(0)
+    utterances = []
+    for number in range(30):
+        letters = random.integers(3, size=random.integers(2, 6))
+        time = np.arange(800) / 8000
+        tune = [np.r_[np.sin(2 * np.pi * (400 + 700 * letter) * time), np.zeros(400)] for letter in letters]
+        wave = 0.3 * np.concatenate(tune) + 0.001 * random.normal(size=1200 * len(letters))
+        path = folder / f"{number:02d}.flac"
+        soundfile.write(path, wave, 8000)
+        text = "".join("ABC"[letter] for letter in letters)
+        utterances.append(Utterance(path.stem, "1", "train", path, text))
+    records.write(utterances, folder / "train", FEATURES, alphabet="ABC", cores=1, shard_size=8)
+    return folder / "train"
+
+
+def trained(tones, checkpoint, recipe=RECIPE, spec=SPEC, **options):
+    network = models.ConvNet(spec)
+    history = training.train(network, training.label_loss, records.Records(tones), recipe, checkpoint, **options)
+    return network, history
+
+
+def test_it_learns(tones, tmp_path):
+    network, history = trained(tones, tmp_path / "run", dataclasses.replace(RECIPE, epochs=25))
+    assert history["epochs"][-1]["loss"] < 0.1 * history["epochs"][0]["loss"]
+    wrong = 0
+    for batch in records.Records(tones).batches(8):
+        logits, lengths = network(batch["features"], batch["feature_lengths"])
+        texts = decoding.greedy(logits.numpy(), lengths.numpy(), "ABC")
+        wrong += sum(text != right.decode() for text, right in zip(texts, batch["text"].numpy(), strict=True))
+    assert wrong <= 1
+
+
+class Killed(Exception):
+    pass
+
+
+@pytest.fixture(scope="session")
+def left_alone(tones, tmp_path_factory):
+    return trained(tones, tmp_path_factory.mktemp("alone") / "run")
+
+
+@pytest.mark.parametrize("saves", [1, 8])
+def test_a_killed_run_ends_with_the_weights_of_one_left_alone(tones, left_alone, tmp_path, monkeypatch, saves):
+    """Killed in the first batches, and in the middle of the second epoch."""
+    expected, history = left_alone
+    save, count = training._save, iter(range(100))
+
+    def save_and_die(*arguments):
+        save(*arguments)
+        if next(count) == saves:
+            raise Killed
+
+    monkeypatch.setattr(training, "CHECKPOINT_SECONDS", 0)
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        patch.setattr(training, "_save", save_and_die)
+        trained(tones, tmp_path / "killed")
+    network, resumed = trained(tones, tmp_path / "killed")
+    for ours, theirs in zip(network.variables, expected.variables, strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+    for ours, theirs in zip(resumed["epochs"], history["epochs"], strict=True):
+        assert ours["loss"] == theirs["loss"]
+
+
+def test_a_finished_run_is_not_trained_again_and_another_one_starts_anew(tones, tmp_path, capsys):
+    network, history = trained(tones, tmp_path / "run")
+    again, same = trained(tones, tmp_path / "run")
+    assert same == history and "epoch" not in capsys.readouterr().out.split("epoch 3/3")[1].split("\n", 1)[1]
+    np.testing.assert_array_equal(again.convolutions[0].kernel, network.convolutions[0].kernel)
+    trained(tones, tmp_path / "run", dataclasses.replace(RECIPE, learning_rate=0.01))
+    assert "starting anew" in capsys.readouterr().out
+
+
+def test_the_seed_changes_the_result(tones, left_alone, tmp_path):
+    one, _ = left_alone
+    two, _ = trained(tones, tmp_path / "two", dataclasses.replace(RECIPE, seed=1))
+    assert np.abs(one.convolutions[0].kernel - two.convolutions[0].kernel).max() > 1e-3
+
+
+def test_what_does_not_fit_the_network_is_left_out_and_listed(tones, tmp_path):
+    spec = dataclasses.replace(SPEC, strides=(2, 3))
+    _, history = trained(tones, tmp_path / "run", dataclasses.replace(RECIPE, epochs=1), spec)
+    opened = records.Records(tones).entries
+    expected = {entry.id for entry in opened if -(-(-(-entry.frames // 2)) // 3) < entry.needed}
+    assert set(history["left_out"]) == expected and 0 < len(expected) < len(opened)
+    assert np.isfinite(history["epochs"][0]["loss"])
+
+
+def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_last_good_checkpoint(tones, tmp_path):
+    def broken(network, batch, seed=None):
+        terms = training.label_loss(network, batch, seed)
+        return {"loss": terms["loss"] * tf.where(seed[1] >= 4, np.nan, 1.0)}  # an epoch has 4 to 8 steps
+
+    with pytest.raises(FloatingPointError, match="learning_rate"):
+        training.train(models.ConvNet(SPEC), broken, records.Records(tones), RECIPE, tmp_path / "run")
+
+
+def test_masks_are_stretches_of_limited_width_that_follow_the_seed():
+    recipe = training.Recipe(1, time_masks=1, time_mask_width=30, channel_masks=1, channel_mask_width=5)
+    lengths = tf.constant([200, 50, 200, 10])
+    ones = tf.ones([4, 200, 39])
+    drawn = [training.mask(ones, lengths, tf.constant([1, n]), recipe).numpy() for n in range(50)]
+    np.testing.assert_array_equal(training.mask(ones, lengths, tf.constant([1, 3]), recipe), drawn[3])
+    assert (drawn[3] != drawn[4]).any()
+    for kept in np.concatenate(drawn).reshape(50, 4, 200, 39).transpose(1, 0, 2, 3):
+        hidden_frames = (kept.max(axis=2) == 0).sum(axis=1)
+        hidden_channels = (kept.max(axis=1) == 0).sum(axis=1)
+        assert hidden_channels.max() == 5 and hidden_frames.max() <= 31
+    hidden = np.array([(d.max(axis=2) == 0).sum(axis=1) for d in drawn])
+    assert hidden[:, 0].max() > 20 and hidden[:, 1].max() <= 11 and hidden[:, 3].max() <= 3
+    for row in drawn[0].max(axis=2) == 0:
+        assert (np.diff(np.flatnonzero(row)) == 1).all()
+
+
+EXACT = {
+    "recipe": dataclasses.replace(RECIPE, time_masks=0, channel_masks=0),
+    "spec": dataclasses.replace(SPEC, dropouts=(0, 0)),
+}
+
+
+def test_two_devices_share_a_batch_and_give_the_losses_of_one(tones, tmp_path):
+    """Batches of 8 and a last one of odd size; batch norm counts over both."""
+    _, alone = trained(tones, tmp_path / "alone", **EXACT)
+    with tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"]).scope():
+        _, shared = trained(tones, tmp_path / "shared", **EXACT)
+    for ours, theirs in zip(shared["epochs"], alone["epochs"], strict=True):
+        np.testing.assert_allclose(ours["loss"], theirs["loss"], rtol=1e-3)
+
+
+WORKER = """
+import json, sys
+from lttlib import models, training
+from test_training import EXACT, trained
+with training.strategy().scope():
+    _, history = trained(sys.argv[1], sys.argv[2], **EXACT)
+print("LOSSES", json.dumps([epoch["loss"] for epoch in history["epochs"]]))
+"""
+
+
+def test_two_processes_share_a_batch_and_give_the_losses_of_one(tones, tmp_path):
+    _, alone = trained(tones, tmp_path / "alone", **EXACT)
+    ports = []
+    for _ in range(2):
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            ports.append(f"127.0.0.1:{free.getsockname()[1]}")
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-c", WORKER, str(tones), str(tmp_path / f"worker{index}")],
+            env=os.environ | {
+                "TF_CONFIG": json.dumps({"cluster": {"worker": ports}, "task": {"type": "worker", "index": index}}),
+                "PYTHONPATH": os.path.dirname(__file__),
+            },
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        )
+        for index in range(2)
+    ]  # fmt: skip
+    for process in processes:
+        out, error = process.communicate(timeout=120)
+        assert process.returncode == 0, error[-3000:]
+        losses = json.loads(out.split("LOSSES")[1])
+        np.testing.assert_allclose(losses, [epoch["loss"] for epoch in alone["epochs"]], rtol=1e-3)
