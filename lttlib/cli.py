@@ -3,6 +3,7 @@
 import argparse
 import contextlib
 import json
+import os
 import sys
 import traceback
 from pathlib import Path
@@ -75,9 +76,12 @@ def _run(arguments):
 
 def _evaluate(arguments):
     with contextlib.redirect_stdout(sys.stderr):  # whatever a library prints stays out of the result
-        from lttlib import evaluation
+        from lttlib import corpus, evaluation, models
 
-        result = evaluation.evaluate(arguments.model, arguments.corpus_root, arguments.split, decoder=arguments.decoder)
+        utterances = corpus.read(arguments.corpus_root, arguments.split)
+        result = evaluation.evaluate(models.load(arguments.model), utterances, arguments.decoder, os.cpu_count())
+    for lost in result["rejected"]:
+        print(f"ltt: left out: {lost['id']}: {lost['reason']}", file=sys.stderr)
     if arguments.json:
         print(json.dumps(result))
         return 0
@@ -86,34 +90,30 @@ def _evaluate(arguments):
         low, high = result[f"{rate}_ci"]
         kinds = "".join(f"{result[kind][unit]:11.2f} %" for kind in ("substitutions", "deletions", "insertions"))
         print(f"{rate:4}{result[rate]:7.2f} %{low:9.2f} to {high:5.2f} %{kinds}")
-    tail = f"{result['rejected']} left out; real-time factor {result['real_time_factor']:.4f}"
+    tail = f"{len(result['rejected'])} left out; real-time factor {result['real_time_factor']:.4f}"
     print(f"{result['utterances']} utterances, {tail}")
     return 0
 
 
 def _transcribe(arguments):
-    from lttlib.features import AudioError, Features, load
+    with contextlib.redirect_stdout(sys.stderr):
+        from lttlib import evaluation, models
 
-    usable = []
+        model = models.load(arguments.model)
+    failed = 0
     for path in arguments.audio:
         try:
-            load(path, Features().sampling_rate)
-            usable.append(path)
-        except (AudioError, OSError) as error:
+            (text,) = evaluation.transcribe(model, [path])
+            print(f"{path}\t{text}", flush=True)
+        except ValueError as error:
             print(f"ltt: {error}", file=sys.stderr)
-    if usable:
-        with contextlib.redirect_stdout(sys.stderr):
-            from lttlib import evaluation
-
-            texts = evaluation.transcribe(arguments.model, usable)
-        for path, text in zip(usable, texts, strict=True):
-            print(f"{path}\t{text}")
-    return 0 if len(usable) == len(arguments.audio) else 1
+            failed = 1
+    return failed
 
 
 def _corpus(arguments):
     from lttlib import corpus, course
 
     root = arguments.root or course.DATA / "corpora" / arguments.name
-    print(corpus.synthesise(root) if arguments.name == "synthetic" else corpus.fetch(arguments.name, root))
+    print(corpus.obtain(arguments.name, root))
     return 0

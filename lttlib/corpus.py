@@ -99,6 +99,11 @@ def _read_split(folders, split):
     return utterances
 
 
+def obtain(name, root):
+    """Make (`synthesise`, for the name "synthetic") or download (`fetch`) a corpus unless it is there; give its folder."""
+    return synthesise(root) if name == "synthetic" else fetch(name, root)
+
+
 def fetch(name, root):
     """Download a corpus of data/README.md, unless it is there; the archives are removed once unpacked.
 
@@ -123,7 +128,7 @@ def fetch(name, root):
     from lttlib import archives  # pooch and requests come with the course, not with the base that `read` serves
 
     if name not in CORPORA:
-        raise CorpusError(f"no corpus {name!r}: choose among {', '.join(CORPORA)}")
+        raise CorpusError(f"no corpus {name!r}: choose among synthetic, {', '.join(CORPORA)}")
     root = Path(root)
     downloads = root / ".downloads"
     for archive in CORPORA[name]:

@@ -130,7 +130,7 @@ def transcribe(model, audio) -> list:
     Raises
     ------
     features.AudioError
-        If a file cannot be used.
+        If a file cannot be used; silence can (nothing is heard in it).
     """
     waves = [load(path, model.features.sampling_rate) for path in audio]
     return _texts(model, [extract(wave, model.features) for wave in waves], decoding.greedy)
@@ -161,8 +161,9 @@ def score(references, hypotheses, seed: int = 0) -> dict:
     """
     if not references or len(references) != len(hypotheses):
         raise ValueError(f"cannot score {len(hypotheses)} hypotheses against {len(references)} references")
-    if not all(references):
-        raise ValueError(f"reference {references.index('')} is empty: no rate can be given")
+    empty = [number for number, reference in enumerate(references) if not reference.strip()]
+    if empty:
+        raise ValueError(f"reference {empty[0]} is empty: no rate can be given")
     result = {"utterances": len(references)}
     draws = np.random.default_rng(seed).integers(len(references), size=(RESAMPLES, len(references)))
     for rate, unit, process in (("LER", "characters", jiwer.process_characters), ("WER", "words", jiwer.process_words)):

@@ -129,7 +129,9 @@ class Convolution(keras.layers.Layer):
         Decides the initial kernel (He et al. 2015).
     """
 
-    def __init__(self, filters, width, stride=1, dropout=0.0, gated=False, activation=None, batch_norm=False, seed=0, **kwargs):
+    def __init__(
+        self, filters, width, stride=1, dropout=0.0, gated=False, activation=None, batch_norm=False, seed=0, **kwargs
+    ):
         super().__init__(**kwargs)
         self.filters, self.width, self.stride, self.dropout, self.gated = filters, width, stride, dropout, gated
         self.initializer = keras.initializers.HeNormal(seed)
@@ -139,7 +141,9 @@ class Convolution(keras.layers.Layer):
     def build(self, channels):
         """Make the variables: kernel [width, channels, filters] (twice the filters where gated) and bias."""
         outputs = self.filters * (2 if self.gated else 1)
-        self.kernel = self.add_weight(shape=(self.width, channels, outputs), initializer=self.initializer, name="kernel")
+        self.kernel = self.add_weight(
+            shape=(self.width, channels, outputs), initializer=self.initializer, name="kernel"
+        )
         self.bias = self.add_weight(shape=(outputs,), initializer="zeros", name="bias")
         if self.norm:
             self.norm.build(self.filters)

@@ -184,7 +184,9 @@ def train(network, objective, records, recipe, checkpoint, monitor=None) -> dict
         batches = fitting.batches(recipe.batch_size, recipe.seed, run["epoch"]).skip(run["step"])
         clock, saved = time.perf_counter() - run["seconds"], time.perf_counter()
         label = f"epoch {run['epoch'] + 1}/{recipe.epochs}"
-        with tqdm(total=steps, initial=run["step"], desc=label, unit="step", leave=False, disable="LTT_BATCH" in os.environ) as bar:
+        with tqdm(
+            total=steps, initial=run["step"], desc=label, unit="step", leave=False, disable="LTT_BATCH" in os.environ
+        ) as bar:
             for batch in _shared_out(batches, strategy):
                 seed = tf.constant([recipe.seed, run["epoch"] * steps + run["step"]], tf.int32)
                 for name, term in step(batch, seed).items():

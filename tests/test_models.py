@@ -135,7 +135,13 @@ def test_size_of_the_original_teacher():
     spec = models.ConvSpec(
         [250] * 8 + [2000] * 2, [48] + [7] * 7 + [32, 1], [2] + [1] * 9, [0.2] * 10, batch_norm=False, input_channels=39
     )
-    sizes = [48 * 39 * 250 + 250, *7 * [7 * 250 * 250 + 250], 32 * 250 * 2000 + 2000, 2000 * 2000 + 2000, 2000 * 29 + 29]
+    sizes = [
+        48 * 39 * 250 + 250,
+        *7 * [7 * 250 * 250 + 250],
+        32 * 250 * 2000 + 2000,
+        2000 * 2000 + 2000,
+        2000 * 29 + 29,
+    ]
     assert models.ConvNet(spec).count_params() == sum(sizes) == 23_594_529
 
 

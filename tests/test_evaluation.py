@@ -1,0 +1,95 @@
+"""Error rates worked by hand, and intervals that agree with the textbook."""
+
+import math
+
+import numpy as np
+import pytest
+
+from lttlib.evaluation import score
+
+RATES = [("LER", "characters"), ("WER", "words")]
+
+
+@pytest.mark.parametrize(
+    ("reference", "hypothesis", "characters", "words"),
+    [
+        # substitutions, deletions, insertions, length
+        ("ONE TWO", "ONE TWO", (0, 0, 0, 7), (0, 0, 0, 2)),
+        ("ONE TWO", "ONE TOO", (1, 0, 0, 7), (1, 0, 0, 2)),
+        ("ONE TWO", "ONETWO", (0, 1, 0, 7), (1, 1, 0, 2)),
+        ("ONE TWO", "ONE", (0, 4, 0, 7), (0, 1, 0, 2)),
+        ("ONE TWO", "", (0, 7, 0, 7), (0, 2, 0, 2)),
+        ("CAT", "CATS", (0, 0, 1, 3), (1, 0, 0, 1)),
+        ("A", "B C D", (1, 0, 4, 1), (1, 0, 2, 1)),
+        ("HELLO", "HELO", (0, 1, 0, 5), (1, 0, 0, 1)),
+    ],
+)
+def test_one_utterance_worked_by_hand(reference, hypothesis, characters, words):
+    result = score([reference], [hypothesis])
+    for (rate, unit), (*errors, length) in zip(RATES, (characters, words), strict=True):
+        assert result[rate] == pytest.approx(100 * sum(errors) / length)
+        found = [result[name][unit] for name in ("substitutions", "deletions", "insertions")]
+        assert found == pytest.approx([100 * error / length for error in errors])
+        assert result[f"{rate}_ci"] == pytest.approx([result[rate]] * 2), "one utterance cannot vary"
+
+
+def test_errors_are_summed_before_they_are_divided():
+    result = score(["ONE TWO THREE FOUR", "A"], ["ONE TWO THREE FOUR", "B"])
+    assert result["LER"] == pytest.approx(100 / 19) and result["WER"] == pytest.approx(100 / 5)
+    assert result["utterances"] == 2
+
+
+def test_kinds_of_error_add_up_to_the_rate():
+    random = np.random.default_rng(0)
+    references = ["".join(random.choice(list("AB "), 20)).strip() or "A" for _ in range(50)]
+    hypotheses = ["".join(random.choice(list("AB "), random.integers(0, 30))).strip() for _ in range(50)]
+    result = score(references, hypotheses)
+    for rate, unit in RATES:
+        kinds = [result[name][unit] for name in ("substitutions", "deletions", "insertions")]
+        assert sum(kinds) == pytest.approx(result[rate]) and min(kinds) > 0
+        assert result[f"{rate}_ci"][0] < result[rate] < result[f"{rate}_ci"][1]
+
+
+def test_all_empty_hypotheses_are_all_deletions():
+    result = score(["ONE TWO", "THREE"], ["", ""])
+    for rate, unit in RATES:
+        assert result[rate] == result["deletions"][unit] == 100 and result[f"{rate}_ci"] == [100, 100]
+
+
+def test_the_interval_agrees_with_the_binomial_one_where_both_hold():
+    """Utterances of one letter, wrong or right, are coins: the interval is p +- 1.96 sqrt(p (1 - p) / n)."""
+    n, wrong = 1000, 200
+    result = score(["A"] * n, ["B"] * wrong + ["A"] * (n - wrong))
+    half = 1.96 * math.sqrt(0.2 * 0.8 / n)
+    for rate, _ in RATES:
+        assert result[f"{rate}_ci"] == pytest.approx([100 * (0.2 - half), 100 * (0.2 + half)], abs=0.3)
+
+
+def test_utterances_not_characters_are_drawn():
+    """Errors come in whole utterances: 20 of 100 are all wrong, however long they are."""
+    result = score(["ABCDE"] * 100, ["VWXYZ"] * 20 + ["ABCDE"] * 80)
+    half = 1.96 * math.sqrt(0.2 * 0.8 / 100)
+    assert result["LER_ci"] == pytest.approx([100 * (0.2 - half), 100 * (0.2 + half)], abs=1.1)
+
+
+def test_the_interval_is_a_function_of_the_seed():
+    references = ["ONE TWO THREE"] * 30
+    hypotheses = ["ONE TWO THREE", "ONE", "TWO TREE"] * 10
+    assert score(references, hypotheses) == score(references, hypotheses, seed=0)
+    assert score(references, hypotheses, seed=1)["LER"] == score(references, hypotheses)["LER"]
+    assert score(references, hypotheses, seed=1)["LER_ci"] != score(references, hypotheses)["LER_ci"]
+
+
+@pytest.mark.parametrize(
+    ("references", "hypotheses", "why"),
+    [
+        ([], [], "0 references"),
+        (["A"], [], "0 hypotheses"),
+        (["A", ""], ["A", "B"], "1 is empty"),
+        ([" "], ["A"], "empty"),
+    ],
+    ids=["nothing", "not as many", "an empty reference", "a blank reference"],
+)
+def test_what_has_no_rate_is_an_error(references, hypotheses, why):
+    with pytest.raises(ValueError, match=why):
+        score(references, hypotheses)
