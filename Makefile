@@ -1,7 +1,7 @@
 # Needs make and Python 3.11, 3.12 or 3.13; everything else goes into .venv.
 PROFILE ?= quick
 STAMP := .venv/installed
-NOTEBOOKS := $(sort $(wildcard notebooks/[0-9][0-9]_*.ipynb))
+NOTEBOOKS := $(sort $(wildcard notebooks/[0-9][0-9]_*.ipynb)) $(sort $(wildcard notebooks/solutions/*.ipynb))
 # Tried, not looked up: a pyenv shim is there for versions that are not, and Debian's python3 may lack venv.
 CHECK := import sys, venv, ensurepip; sys.exit(not (3, 11) <= sys.version_info < (3, 14))
 PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3; do \

@@ -100,7 +100,7 @@ def _read_split(folders, split):
 
 
 def obtain(name, root):
-    """Make (`synthesise`, for the name "synthetic") or download (`fetch`) a corpus unless it is there; give its folder."""
+    """Make ("synthetic": `synthesise`) or download (`fetch`) a corpus unless it is there; give its folder."""
     return synthesise(root) if name == "synthetic" else fetch(name, root)
 
 

@@ -33,8 +33,8 @@ class ConvSpec:
     dropouts : tuple of float
         Share of each layer's outputs that is dropped in training.
     conv : {"conv", "gated_conv"}
-        `conv`: activation(X * W + b). `gated_conv`: (X * W + b) . sigmoid(X * V + c), elementwise (Dauphin et al. 2017);
-        the gate takes the activation's place.
+        `conv`: activation(X * W + b). `gated_conv`: (X * W + b) . sigmoid(X * V + c), elementwise (Dauphin et al.
+        2017); the gate takes the activation's place.
     activation : str
         Name of a Keras activation.
     batch_norm : bool
@@ -77,7 +77,7 @@ class ConvSpec:
 class BatchNorm(keras.layers.Layer):
     """Batch norm (Ioffe and Szegedy 2015) over the valid frames of a batch.
 
-    Keras' own layer takes a mask too; this one reads the activations half as often, which is a tenth of a training step.
+    Keras' own layer takes a mask too, but copies the activations several times where this one multiplies matrices.
     """
 
     momentum, epsilon = 0.95, 1e-3

@@ -176,7 +176,7 @@ def write(utterances, folder, features, *, alphabet=text.ALPHABET, speeds=(1.0,)
         for number, shard in enumerate(shards):
             path = folder / f"{number:05d}.tfrecord"
             fingerprint = _fingerprint(shard, features, alphabet)
-            if path.exists() and _index(path).get("fingerprint") == fingerprint:
+            if _index(path).get("fingerprint") == fingerprint:
                 continue
             path.with_suffix(".json").unlink(missing_ok=True)
             entries, rejected, seconds = [], [], 0.0
@@ -191,8 +191,8 @@ def write(utterances, folder, features, *, alphabet=text.ALPHABET, speeds=(1.0,)
                                     text.frames_needed(labels)])  # fmt: skip
                     seconds += found["seconds"]
             write_json(path.with_suffix(".json"), {
-                "fingerprint": fingerprint, "features": asdict(features), "alphabet": alphabet, "seconds": seconds,
-                "entries": entries, "rejected": rejected,
+                "fingerprint": fingerprint, "bytes": path.stat().st_size, "features": asdict(features),
+                "alphabet": alphabet, "seconds": seconds, "entries": entries, "rejected": rejected,
             })  # fmt: skip
             made += 1
     for old in folder.glob("*.tfrecord"):
@@ -240,7 +240,7 @@ class Records:
             for path in paths:
                 index = _index(path)
                 if not index:
-                    raise RecordsError(f"{path}: its index is missing; write the records again")
+                    raise RecordsError(f"{path}: this shard or its index is not whole; write the records again")
                 described[json.dumps([index["features"], index["alphabet"]])] = path
                 self.shards.append((path, [Entry(*entry) for entry in index["entries"]]))
         if len(described) > 1:
@@ -281,7 +281,8 @@ class Records:
         ----------
         batch_size : int
         seed : int, optional
-            Shuffle; the order is a function of seed and epoch. Without it the order is always the same.
+            Shuffle; the order is a function of seed and epoch (and of `tf.random.set_seed`, if that was called).
+            Without it the order is always the same.
         epoch : int
 
         Returns
@@ -355,8 +356,12 @@ def _fingerprint(shard, features, alphabet) -> str:
 
 
 def _index(shard: Path) -> dict:
+    """The index of a shard; empty if either is missing, or the shard has another size than when it was written."""
     path = shard.with_suffix(".json")
-    return json.loads(path.read_text()) if path.exists() else {}
+    if not (shard.exists() and path.exists()):
+        return {}
+    index = json.loads(path.read_text())
+    return index if index["bytes"] == shard.stat().st_size else {}
 
 
 def _mix(*numbers) -> int:

@@ -106,7 +106,7 @@ def test_channels_follow_the_parameters():
 
 
 @pytest.mark.parametrize("kind", features.KINDS)
-def test_loudness_and_offset_of_the_recording_change_nothing(kind):
+def test_loudness_of_the_recording_changes_nothing(kind):
     wave = signal()
     np.testing.assert_allclose(extract(0.25 * wave, Features(kind=kind)), extract(wave, Features(kind=kind)), atol=2e-4)
 
