@@ -7,7 +7,7 @@ import jiwer
 import numpy as np
 import tensorflow as tf
 
-from lttlib import decoding, records
+from lttlib import decoding, examples
 from lttlib.features import extract, load
 
 DECODERS = {"greedy": decoding.greedy}
@@ -59,12 +59,12 @@ def recognise(model, utterances, decoder="greedy", cores=1) -> Recognised:
     if decoder not in DECODERS:
         raise ValueError(f"unknown decoder '{decoder}': choose one of {', '.join(DECODERS)}")
     result = Recognised([], [], 0.0, 0.0)
-    with records.workers(cores) as pool:
+    with examples.workers(cores) as pool:
         started = time.perf_counter()
         for start in range(0, len(utterances), 16 * BATCH_SIZE):
             usable = []
             tasks = [(utterance, 1.0) for utterance in utterances[start : start + 16 * BATCH_SIZE]]
-            for (utterance, _), example, reason in records.examples(tasks, model.features, model.alphabet, pool):
+            for (utterance, _), example, reason in examples.examples(tasks, model.features, model.alphabet, pool):
                 if reason:
                     result.rejected.append({"id": utterance.id, "file": str(utterance.audio), "reason": reason})
                 else:

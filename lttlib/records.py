@@ -5,6 +5,7 @@ and `vocabulary.json`. A shard stands there whole or not at all, and one that is
 vocabulary is written last: a folder without it was never finished, and is not read.
 """
 
+import copy
 import csv
 import hashlib
 import json
@@ -12,20 +13,17 @@ import os
 import random
 from collections import Counter
 from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
 
 from lttlib import text
-from lttlib.features import AudioError, Features, extract, load
+from lttlib.examples import examples, workers
+from lttlib.features import Features
 from lttlib.files import whole, write_json
 
-MAX_CLIPPED = 0.05  # share of samples at full scale from which a recording counts as clipped
-SHUFFLE_BUFFER = 4096  # utterances; shards are mixed when written, so that a part of a large corpus is mixed enough
+SHUFFLE_BUFFER = 1024  # utterances; shards are mixed when written, so that a part of a large corpus is mixed enough
 
 
 class RecordsError(ValueError):
@@ -41,97 +39,6 @@ class Entry:
     frames: int
     characters: int
     needed: int
-
-
-def example(utterance, features, alphabet=text.ALPHABET, speed=1.0) -> dict:
-    """Features and labels of one utterance.
-
-    Parameters
-    ----------
-    utterance : corpus.Utterance
-    features : Features
-    alphabet : str
-    speed : float
-        The utterance is heard this much faster and named `<id>@<speed>`, unless 1.
-
-    Returns
-    -------
-    dict with id, speaker, text (str), features (float32 [frames, channels]), labels (list of int), seconds (float).
-
-    Raises
-    ------
-    ValueError
-        If the utterance cannot be used; the message is the reason.
-    """
-    if utterance.text is None:
-        raise ValueError("no transcript for this audio file")
-    if not utterance.text.strip():
-        raise ValueError("the transcript is empty")
-    labels = text.encode(utterance.text, alphabet)
-    wave = load(utterance.audio, features.sampling_rate, speed)
-    if not wave.any():
-        raise AudioError(f"{utterance.audio}: digital silence")
-    clipped = np.mean(np.abs(wave) >= 0.999)
-    if clipped > MAX_CLIPPED:
-        raise AudioError(f"{utterance.audio}: clipped, {clipped:.0%} of the samples are at full scale")
-    values = extract(wave, features)
-    if len(values) < text.frames_needed(labels):
-        raise ValueError(f"{len(values)} frames cannot carry a label that needs {text.frames_needed(labels)}")
-    name = utterance.id if speed == 1 else f"{utterance.id}@{speed:g}"
-    seconds = len(wave) / features.sampling_rate
-    return {"id": name, "speaker": utterance.speaker, "text": utterance.text, "features": values, "labels": labels,
-            "seconds": seconds}  # fmt: skip
-
-
-def examples(tasks, features, alphabet=text.ALPHABET, pool=None):
-    """Examples of many utterances, in their order.
-
-    Parameters
-    ----------
-    tasks : list of (corpus.Utterance, float)
-        Utterances and the speeds at which they are heard.
-    features : Features
-    alphabet : str
-    pool : concurrent.futures.Executor, optional
-        Computes in its workers instead of here.
-
-    Yields
-    ------
-    (task, example or None, reason or None)
-    """
-    work = [(utterance, features, alphabet, speed) for utterance, speed in tasks]
-    results = pool.map(_attempt, work, chunksize=4) if pool else map(_attempt, work)
-    for task, (made, reason) in zip(tasks, results, strict=True):
-        yield task, made, reason
-
-
-def _attempt(work):
-    try:
-        return example(*work), None
-    except ValueError as error:
-        return None, str(error)
-
-
-@contextmanager
-def workers(cores: int):
-    """A pool of processes for `examples`, or None for one core.
-
-    Each worker gets one thread for linear algebra: with more, two of them are slower than one. They are started anew
-    (not forked), since TensorFlow's threads do not survive a fork.
-    """
-    if cores <= 1:
-        yield None
-        return
-    limits = {f"{library}_NUM_THREADS": "1" for library in ("OPENBLAS", "OMP", "MKL")}
-    limits["VECLIB_MAXIMUM_THREADS"] = "1"
-    before = {name: os.environ.get(name) for name in limits}
-    os.environ.update(limits)
-    try:
-        with ProcessPoolExecutor(cores, mp_context=get_context("spawn")) as pool:
-            yield pool
-    finally:
-        for name, value in before.items():
-            os.environ.pop(name) if value is None else os.environ.__setitem__(name, value)
 
 
 def write(utterances, folder, features, *, alphabet=text.ALPHABET, speeds=(1.0,), cores=None, shard_size=128) -> dict:
@@ -256,8 +163,7 @@ class Records:
 
     def where(self, keep) -> "Records":
         """The same records, only those utterances for whose `Entry` keep(entry) is true (as well)."""
-        chosen = Records.__new__(Records)
-        chosen.__dict__ |= self.__dict__
+        chosen = copy.copy(self)
         chosen.keep = lambda entry, before=self.keep: before(entry) and keep(entry)
         return chosen
 

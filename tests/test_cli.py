@@ -1,10 +1,8 @@
 """The command: quick help, one-line errors, and results that a program can read."""
 
-import importlib
 import json
 import subprocess
 import sys
-import types
 
 import numpy as np
 import pytest
@@ -13,33 +11,24 @@ from test_course import PARAMETERS, home, write_notebook  # noqa: F401 (a fixtur
 
 from lttlib import cli
 
-RESULT = {
-    "utterances": 86,
-    "LER": 4.81,
-    "LER_ci": [3.9, 5.75],
-    "WER": 12.5,
-    "WER_ci": [10.0, 15.25],
-    "substitutions": {"characters": 2.0, "words": 8.0},
-    "deletions": {"characters": 1.81, "words": 3.0},
-    "insertions": {"characters": 1.0, "words": 1.5},
-    "real_time_factor": 0.0123,
-    "rejected": 2,
-}
 
+@pytest.fixture(scope="module")
+def spoken(tmp_path_factory):
+    """A model that has learned nothing, and a corpus of noise: what it writes is nonsense, but always the same."""
+    from lttlib import models
+    from lttlib.features import Features
 
-@pytest.fixture
-def evaluation(monkeypatch):
-    """A stand-in for lttlib.evaluation, which needs TensorFlow and a model; it prints, as libraries do."""
-    stand_in = types.ModuleType("lttlib.evaluation")
-
-    def evaluate(model, corpus_root, split, decoder="greedy"):
-        print("a library's chatter")
-        return RESULT
-
-    stand_in.evaluate = evaluate
-    stand_in.transcribe = lambda model, audio: [f"HEARD {path.stem.upper()}" for path in audio]
-    monkeypatch.setitem(sys.modules, "lttlib.evaluation", stand_in)
-    monkeypatch.setattr(importlib.import_module("lttlib"), "evaluation", stand_in, raising=False)
+    folder = tmp_path_factory.mktemp("spoken")
+    spec = models.ConvSpec((8,), (5,), (2,), (0,), input_channels=39)
+    models.save(folder / "pupil", models.Model(models.ConvNet(spec), Features(sampling_rate=8000)))
+    chapter = folder / "corpus" / "dev" / "7" / "1"
+    chapter.mkdir(parents=True)
+    for number in range(4):
+        noise = 0.1 * np.random.default_rng(number).normal(size=8000 + 500 * number)
+        soundfile.write(chapter / f"7-1-{number}.flac", noise, 8000)
+    lines = [f"7-1-{number} SOME WORDS\n" for number in range(3)]
+    (chapter / "7-1.trans.txt").write_text("".join(lines))
+    return folder
 
 
 def test_help_names_every_command_and_imports_nothing_heavy():
@@ -72,35 +61,58 @@ def test_a_failing_notebook_exits_with_1_and_a_short_message(home, capsys):  # n
     assert "ZeroDivisionError" in err and "Traceback" not in err and err.count("\n") == 3
 
 
-def test_an_error_that_nobody_foresaw_keeps_its_traceback(evaluation, monkeypatch):
-    monkeypatch.setattr(sys.modules["lttlib.evaluation"], "evaluate", lambda *_, **__: np.zeros(3).reshape(2, 2))
+def test_an_error_that_nobody_foresaw_keeps_its_traceback(monkeypatch):
+    from lttlib import course
+
+    monkeypatch.setattr(course, "run", lambda *_: np.zeros(3).reshape(2, 2))
     with pytest.raises(ValueError, match="reshape"):
-        cli.main(["evaluate", "model", "corpus", "dev"])
+        cli.main(["run"])
 
 
-def test_json_is_one_object_and_nothing_else_on_stdout(evaluation, capsys):
-    assert cli.main(["evaluate", "model", "corpus", "dev", "--json"]) == 0
+def test_json_is_one_object_that_adds_up_and_nothing_else_on_stdout(spoken, capsys):
+    asked = ["evaluate", str(spoken / "pupil"), str(spoken / "corpus"), "dev"]
+    assert cli.main([*asked, "--json"]) == 0
     out, err = capsys.readouterr()
-    assert json.loads(out) == RESULT
-    assert "chatter" in err
+    result = json.loads(out)
+    assert result["utterances"] == 3 and [lost["id"] for lost in result["rejected"]] == ["7-1-3"]
+    assert "7-1-3: no transcript" in err
+    for rate, unit in (("LER", "characters"), ("WER", "words")):
+        kinds = sum(result[kind][unit] for kind in ("substitutions", "deletions", "insertions"))
+        assert kinds == pytest.approx(result[rate]) and result[rate] > 50
+        assert result[f"{rate}_ci"][0] <= result[rate] <= result[f"{rate}_ci"][1]
+    assert 0 < result["real_time_factor"] < 10
 
-
-def test_the_table_shows_rates_intervals_and_kinds_of_error(evaluation, capsys):
-    assert cli.main(["evaluate", "model", "corpus", "dev"]) == 0
+    assert cli.main(asked) == 0
     head, characters, words, tail = capsys.readouterr().out.splitlines()
-    assert characters.split() == "LER 4.81 % 3.90 to 5.75 % 2.00 % 1.81 % 1.00 %".split()
-    assert words.split() == "WER 12.50 % 10.00 to 15.25 % 8.00 % 3.00 % 1.50 %".split()
-    assert len(head) == len(characters) == len(words)
-    assert "86 utterances, 2 left out" in tail and "0.0123" in tail
+    numbers = [f"{result[key]['characters']:.2f}" for key in ("substitutions", "deletions", "insertions")]
+    assert (
+        characters.split()[1] == f"{result['LER']:.2f}" and [n for n in characters.split() if n in numbers] == numbers
+    )
+    assert words.split()[1] == f"{result['WER']:.2f}" and "3 utterances, 1 left out" in tail
+    assert "substituted" in head
 
 
-def test_transcribe_reports_what_it_cannot_use_and_reads_the_rest(evaluation, tmp_path, capsys):
-    for name in ("first.wav", "last.wav"):
-        soundfile.write(tmp_path / name, np.sin(np.arange(8000) / 10), 16000)
-    (tmp_path / "broken.wav").write_bytes(b"no sound")
-    names = ["first.wav", "broken.wav", "missing.wav", "last.wav"]
-    assert cli.main(["transcribe", "model", *(str(tmp_path / name) for name in names)]) == 1
+@pytest.mark.parametrize(
+    "model, corpus, split, told",
+    [
+        ("nobody", "corpus", "dev", "nobody is no model"),
+        ("pupil", "nowhere", "dev", "nowhere is no folder"),
+        ("pupil", "corpus", "test", "no split 'test'"),
+    ],
+)
+def test_what_is_missing_is_named(spoken, capsys, model, corpus, split, told):
+    assert cli.main(["evaluate", str(spoken / model), str(spoken / corpus), split]) == 2
     out, err = capsys.readouterr()
-    assert out == f"{tmp_path / 'first.wav'}\tHEARD FIRST\n{tmp_path / 'last.wav'}\tHEARD LAST\n"
+    assert out == "" and told in err and err.count("\n") == 1
+
+
+def test_transcribe_reports_what_it_cannot_use_and_reads_the_rest(spoken, tmp_path, capsys):
+    whole = [str(path) for path in sorted((spoken / "corpus").rglob("*.flac"))]
+    (tmp_path / "broken.wav").write_bytes(b"no sound")
+    files = [whole[0], str(tmp_path / "broken.wav"), str(tmp_path / "missing.wav"), whole[1]]
+    assert cli.main(["transcribe", str(spoken / "pupil"), *files]) == 1
+    out, err = capsys.readouterr()
+    assert [line.split("\t")[0] for line in out.splitlines()] == whole[:2]
     assert "broken.wav" in err and "missing.wav" in err and err.count("\n") == 2
-    assert cli.main(["transcribe", "model", str(tmp_path / "first.wav")]) == 0
+    assert cli.main(["transcribe", str(spoken / "pupil"), *whole]) == 0
+    assert capsys.readouterr().out.startswith(out.splitlines()[0])

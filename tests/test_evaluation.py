@@ -4,8 +4,12 @@ import math
 
 import numpy as np
 import pytest
+import soundfile
 
+from lttlib import evaluation, models
+from lttlib.corpus import Utterance
 from lttlib.evaluation import score
+from lttlib.features import Features
 
 RATES = [("LER", "characters"), ("WER", "words")]
 
@@ -93,3 +97,47 @@ def test_the_interval_is_a_function_of_the_seed():
 def test_what_has_no_rate_is_an_error(references, hypotheses, why):
     with pytest.raises(ValueError, match=why):
         score(references, hypotheses)
+
+
+@pytest.fixture(scope="module")
+def nonsense(tmp_path_factory):
+    """A model that has learned nothing, and noise of several lengths; the last two cannot be used."""
+    folder = tmp_path_factory.mktemp("nonsense")
+    spec = models.ConvSpec((16, 16), (5, 3), (2, 1), (0.5, 0.5))
+    model = models.Model(models.ConvNet(spec, seed=1), Features(sampling_rate=8000))
+    utterances = []
+    for number, samples in enumerate([9000, 4000, 16000, 7000, 4000, 12000]):
+        path = folder / f"{number}.wav"
+        soundfile.write(path, 0.1 * np.random.default_rng(number).normal(size=samples), 8000)
+        utterances.append(Utterance(path.stem, "1", "dev", path, "ABC" if number < 5 else None))
+    return model, [*utterances, Utterance("gone", "1", "dev", folder / "gone.wav", "ABC")]
+
+
+@pytest.mark.parametrize("batch_size, cores", [(1, 1), (2, 1), (16, 2)])
+def test_what_is_heard_does_not_depend_on_batches_or_processes_and_stays_in_order(
+    nonsense, monkeypatch, batch_size, cores
+):
+    model, utterances = nonsense
+    monkeypatch.setattr(evaluation, "BATCH_SIZE", batch_size)
+    found = evaluation.recognise(model, utterances, cores=cores)
+    assert [utterance.id for utterance, _ in found.pairs] == list("01234")
+    alone = [evaluation.transcribe(model, [utterance.audio])[0] for utterance in utterances[:5]]
+    assert [text for _, text in found.pairs] == alone and len(set(alone)) == 5
+    assert [lost["id"] for lost in found.rejected] == ["5", "gone"] and all(lost["reason"] for lost in found.rejected)
+    assert found.audio_seconds == pytest.approx(40000 / 8000)
+
+
+def test_evaluate_scores_all_that_is_heard(nonsense):
+    model, utterances = nonsense
+    result = evaluation.evaluate(model, utterances)
+    pairs = evaluation.recognise(model, utterances).pairs
+    assert result.items() >= evaluation.score(["ABC"] * 5, [text for _, text in pairs]).items()
+    assert result["decoder"] == "greedy" and result["real_time_factor"] > 0 and len(result["rejected"]) == 2
+
+
+def test_an_unknown_decoder_and_a_split_of_nothing_usable_are_refused(nonsense):
+    model, utterances = nonsense
+    with pytest.raises(ValueError, match="choose one of greedy"):
+        evaluation.recognise(model, utterances, decoder="beem")
+    with pytest.raises(ValueError, match="none of 2 utterances.*no transcript"):
+        evaluation.evaluate(model, utterances[5:])

@@ -42,7 +42,7 @@ def naive_convolution(x, kernel, bias, stride):
 def naive(network, x):
     """Logits of one utterance by loops, in float64."""
     for layer in [*network.convolutions, network.output_layer]:
-        kernel, bias = np.array(layer.kernel, np.float64), np.array(layer.bias, np.float64)
+        kernel, bias = (variable.numpy().astype(np.float64) for variable in (layer.kernel, layer.bias))
         if layer.gated:
             h = naive_convolution(x, kernel[..., : layer.filters], bias[: layer.filters], layer.stride)
             gate = naive_convolution(x, kernel[..., layer.filters :], bias[layer.filters :], layer.stride)
@@ -51,7 +51,9 @@ def naive(network, x):
             x = naive_convolution(x, kernel, bias, layer.stride)
         if layer.norm:
             norm = layer.norm
-            mean, variance, scale, shift = (np.array(v) for v in (norm.mean, norm.variance, norm.scale, norm.shift))
+            mean, variance, scale, shift = (
+                variable.numpy() for variable in (norm.mean, norm.variance, norm.scale, norm.shift)
+            )
             x = (x - mean) / np.sqrt(variance + norm.epsilon) * scale + shift
         if layer is not network.output_layer and not layer.gated:
             x = np.where(x > 0, x, np.exp(np.minimum(x, 0)) - 1)

@@ -11,7 +11,7 @@ import pytest
 import soundfile
 import tensorflow as tf
 
-from lttlib import records, text
+from lttlib import examples, text
 from lttlib.corpus import Utterance
 from lttlib.features import Features, extract, load
 from lttlib.records import Records, RecordsError, write
@@ -79,7 +79,7 @@ def test_hours_are_those_of_the_speech_that_was_written(tmp_path, some):
 
 def test_workers_leave_the_environment_as_it_was():
     before = dict(os.environ)
-    with records.workers(2):
+    with examples.workers(2):
         assert os.environ["OPENBLAS_NUM_THREADS"] == "1"
     assert dict(os.environ) == before
 

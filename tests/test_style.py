@@ -22,7 +22,7 @@ SOLUTIONS = sorted((HOME / "notebooks" / "solutions").glob("*.ipynb"))
 PROFILES = sorted((HOME / "notebooks" / "params").glob("*.yaml"))
 MODULES = sorted((HOME / "lttlib").glob("*.py"))
 # From the roof down: a module imports only what stands after it. plots stands alone.
-FLOORS = """cli course report deploy evaluation training decoding quantize losses models records features
+FLOORS = """cli course report deploy evaluation training decoding quantize losses models records examples features
 corpus sources layouts synthesis sentences espeak archives text files plots""".split()
 SECTIONS = ["What you will learn", "What can go wrong", "What we learned", "Exercises", "References"]
 
