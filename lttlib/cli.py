@@ -76,10 +76,10 @@ def _run(arguments):
 
 def _evaluate(arguments):
     with contextlib.redirect_stdout(sys.stderr):  # whatever a library prints stays out of the result
-        from lttlib import corpus, evaluation, models
+        from lttlib import corpus, evaluation, storage
 
         utterances = corpus.read(arguments.corpus_root, arguments.split)
-        result = evaluation.evaluate(models.load(arguments.model), utterances, arguments.decoder, os.cpu_count())
+        result = evaluation.evaluate(storage.load(arguments.model), utterances, arguments.decoder, os.cpu_count())
     for lost in result["rejected"]:
         print(f"ltt: left out: {lost['id']}: {lost['reason']}", file=sys.stderr)
     if arguments.json:
@@ -97,9 +97,9 @@ def _evaluate(arguments):
 
 def _transcribe(arguments):
     with contextlib.redirect_stdout(sys.stderr):
-        from lttlib import evaluation, models
+        from lttlib import evaluation, storage
 
-        model = models.load(arguments.model)
+        model = storage.load(arguments.model)
     failed = 0
     for path in arguments.audio:
         try:

@@ -40,7 +40,7 @@ def recognise(model, utterances, decoder="greedy", cores=1) -> Recognised:
 
     Parameters
     ----------
-    model : models.Model
+    model : storage.Model
     utterances : list of corpus.Utterance
     decoder : str
         One of `DECODERS`.
@@ -120,7 +120,7 @@ def transcribe(model, audio) -> list:
 
     Parameters
     ----------
-    model : models.Model
+    model : storage.Model
     audio : list of path-like
 
     Returns

@@ -4,22 +4,12 @@ Nothing leaks from padding: beyond an utterance's length every layer sees zeros,
 and strides count from the first frame. So an utterance gives the same logits alone as in any batch.
 """
 
-import hashlib
-import json
-from dataclasses import asdict, dataclass
-from pathlib import Path
+from dataclasses import dataclass
 
 import keras
-import numpy as np
-import safetensors.numpy
 import tensorflow as tf
 
-from lttlib import text
-from lttlib.features import Features
-from lttlib.files import whole, write_json
-
 CONVS = ("conv", "gated_conv")
-MODEL_FILES = ("weights.safetensors", "spec.json", "features.json", "vocabulary.json")
 
 
 @dataclass(frozen=True)
@@ -258,74 +248,6 @@ def output_lengths(spec, lengths):
     return lengths
 
 
-@dataclass(frozen=True)
-class Model:
-    """A network with all that is needed to use it on sound."""
-
-    network: ConvNet
-    features: Features
-    alphabet: str = text.ALPHABET
-
-
 def variables(network) -> dict:
     """The variables of a network by name: `layer01/kernel`, `layer01/norm/scale`, ..., `output/bias`."""
     return {variable.path: variable for variable in network.variables}
-
-
-def save(folder, model: Model, **facts) -> None:
-    """Write a model folder: weights.safetensors, spec.json, features.json, vocabulary.json, and card.json last.
-
-    Parameters
-    ----------
-    folder : path-like
-        Its name is the model's name. A folder without card.json is not read as a model, so that half of one never is.
-    model : Model
-    **facts
-        What the card shall tell besides name, parameters, fingerprint and files: technique, seed, seconds, results...
-    """
-    folder = Path(folder)
-    (folder / "card.json").unlink(missing_ok=True)
-    weights = {name: np.asarray(value) for name, value in variables(model.network).items()}
-    with whole(folder / MODEL_FILES[0]) as temporary:
-        safetensors.numpy.save_file(weights, temporary)
-    write_json(folder / "spec.json", asdict(model.network.spec))
-    write_json(folder / "features.json", asdict(model.features))
-    write_json(folder / "vocabulary.json", {"alphabet": model.alphabet, "blank": len(model.alphabet)})
-    card = {"name": folder.name, "parameters": model.network.count_params(), "fingerprint": _fingerprint(folder)}
-    note(folder, **card, files={name: (folder / name).stat().st_size for name in MODEL_FILES}, **facts)
-
-
-def note(folder, **facts) -> dict:
-    """Add facts to a model's card.json; give back the whole card."""
-    path = Path(folder) / "card.json"
-    card = (json.loads(path.read_text("utf-8")) if path.exists() else {}) | facts
-    write_json(path, card)
-    return card
-
-
-def load(folder) -> Model:
-    """Read a model folder.
-
-    Raises
-    ------
-    ValueError
-        If it is not a whole model folder, or a file is not the one that the card describes.
-    """
-    folder = Path(folder)
-    for name in ("card.json", *MODEL_FILES):
-        if not (folder / name).is_file():
-            raise ValueError(f"{folder} is no model: {name} is missing; notebook 02 makes the teacher's folder")
-    if note(folder)["fingerprint"] != _fingerprint(folder):
-        raise ValueError(f"{folder}: the files are not those that card.json describes; train or copy the model again")
-    spec, features, vocabulary = (json.loads((folder / name).read_text("utf-8")) for name in MODEL_FILES[1:])
-    network = ConvNet(ConvSpec(**spec))
-    weights = safetensors.numpy.load_file(folder / MODEL_FILES[0])
-    for name, variable in variables(network).items():
-        variable.assign(weights[name])
-    return Model(network, Features(**features), vocabulary["alphabet"])
-
-
-def _fingerprint(folder) -> str:
-    """One hash of the files of a model: of two models that it calls equal, the logits are equal."""
-    content = b"".join(hashlib.sha256((folder / name).read_bytes()).digest() for name in MODEL_FILES)
-    return hashlib.sha256(content).hexdigest()

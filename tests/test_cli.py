@@ -15,12 +15,12 @@ from lttlib import cli
 @pytest.fixture(scope="module")
 def spoken(tmp_path_factory):
     """A model that has learned nothing, and a corpus of noise: what it writes is nonsense, but always the same."""
-    from lttlib import models
+    from lttlib import models, storage
     from lttlib.features import Features
 
     folder = tmp_path_factory.mktemp("spoken")
     spec = models.ConvSpec((8,), (5,), (2,), (0,), input_channels=39)
-    models.save(folder / "pupil", models.Model(models.ConvNet(spec), Features(sampling_rate=8000)))
+    storage.save(folder / "pupil", storage.Model(models.ConvNet(spec), Features(sampling_rate=8000)))
     chapter = folder / "corpus" / "dev" / "7" / "1"
     chapter.mkdir(parents=True)
     for number in range(4):

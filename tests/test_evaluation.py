@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from lttlib import evaluation, models
+from lttlib import evaluation, models, storage
 from lttlib.corpus import Utterance
 from lttlib.evaluation import score
 from lttlib.features import Features
@@ -104,7 +104,7 @@ def nonsense(tmp_path_factory):
     """A model that has learned nothing, and noise of several lengths; the last two cannot be used."""
     folder = tmp_path_factory.mktemp("nonsense")
     spec = models.ConvSpec((16, 16), (5, 3), (2, 1), (0.5, 0.5))
-    model = models.Model(models.ConvNet(spec, seed=1), Features(sampling_rate=8000))
+    model = storage.Model(models.ConvNet(spec, seed=1), Features(sampling_rate=8000))
     utterances = []
     for number, samples in enumerate([9000, 4000, 16000, 7000, 4000, 12000]):
         path = folder / f"{number}.wav"

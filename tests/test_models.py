@@ -1,7 +1,6 @@
 """The networks against naive loops in numpy, against Keras' batch norm, and against padding."""
 
 import dataclasses
-import json
 
 import keras
 import numpy as np
@@ -9,7 +8,6 @@ import pytest
 import tensorflow as tf
 
 from lttlib import decoding, losses, models
-from lttlib.features import Features
 
 SPEC = models.ConvSpec((6, 5, 8), (4, 3, 7), (2, 1, 3), (0.1, 0.2, 0.3), input_channels=3, classes=5)
 
@@ -182,40 +180,3 @@ def test_a_wrong_specification_says_what_is_wrong(change, told):
 def test_features_of_other_channels_are_refused():
     with pytest.raises(ValueError, match="4 channels.*input_channels 3"):
         models.ConvNet(SPEC)(tf.zeros([1, 9, 4]), tf.constant([9]))
-
-
-@pytest.fixture
-def saved(tmp_path):
-    spec = dataclasses.replace(SPEC, input_channels=39)
-    model = models.Model(warmed(models.ConvNet(spec)), Features(n_mels=30), "ABCD")
-    models.save(tmp_path / "pupil", model, technique="labels", seed=3)
-    return model, tmp_path / "pupil"
-
-
-def test_a_model_that_is_loaded_is_the_one_that_was_saved(saved):
-    model, folder = saved
-    loaded = models.load(folder)
-    assert (loaded.features, loaded.alphabet, loaded.network.spec) == (model.features, "ABCD", model.network.spec)
-    x, lengths = tf.constant(noise(2, 20, 39)), tf.constant([20, 9])
-    np.testing.assert_array_equal(loaded.network(x, lengths)[0], model.network(x, lengths)[0])
-
-
-def test_the_card_names_what_is_there_and_keeps_what_is_noted(saved):
-    model, folder = saved
-    card = models.note(folder, results={"dev": {"LER": 1.5}})
-    assert card == json.loads((folder / "card.json").read_text())
-    assert (card["name"], card["technique"], card["seed"]) == ("pupil", "labels", 3)
-    assert card["parameters"] == model.network.count_params()
-    assert card["files"] == {name: (folder / name).stat().st_size for name in models.MODEL_FILES}
-
-
-def test_half_a_model_or_a_changed_one_is_refused(saved):
-    model, folder = saved
-    (folder / "features.json").write_text((folder / "features.json").read_text().replace("30", "31"))
-    with pytest.raises(ValueError, match="pupil.*card.json"):
-        models.load(folder)
-    (folder / "card.json").unlink()
-    with pytest.raises(ValueError, match="card.json is missing"):
-        models.load(folder)
-    with pytest.raises(ValueError, match="nowhere is no model"):
-        models.load(folder.parent / "nowhere")
