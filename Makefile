@@ -19,7 +19,7 @@ run: .venv      ## run the course and write its report: make run PROFILE=digits 
 test: lint      ## lint, unit tests, then every notebook with its asserts, on data of its own
 	.venv/bin/python -m pytest tests
 	@test -n "$(NOTEBOOKS)" || { echo "No notebooks to test." >&2; exit 1; }
-	data=$$(mktemp -d) && trap 'rm -rf "$$data"' EXIT && LTT_DATA="$$data" LTT_BATCH=1 TF_CPP_MIN_LOG_LEVEL=2 \
+	data=$$(mktemp -d) && trap 'rm -rf "$$data"' EXIT && LTT_DATA="$$data" LTT_BATCH=1 \
 		.venv/bin/python -m pytest --nbval-lax --nbval-current-env $(NOTEBOOKS)
 
 lint: .venv     ## ruff: rules and format, notebooks too

@@ -25,6 +25,13 @@ def folder(profile):
     return DATA / profile
 
 
+def figure_path(profile, name):
+    """Path for a figure that a page outside the notebooks shows: ``figures/<profile>-<name>.png``."""
+    path = NOTEBOOKS.parent / "figures" / f"{profile}-{name}.png"
+    path.parent.mkdir(exist_ok=True)
+    return path
+
+
 def require(path, made_by):
     """Return `path` as a Path if it exists.
 

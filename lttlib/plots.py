@@ -34,9 +34,23 @@ def wave(axes, samples, sampling_rate: int) -> None:
     axes.set_xlim(0, len(samples) / sampling_rate)
 
 
-def image(axes, values, seconds_a_frame: float, label: str = "", **options):
-    """Something that changes over time, [frames, channels], as a picture with a colour bar."""
-    extent = (0, len(values) * seconds_a_frame, -0.5, values.shape[1] - 0.5)
+def image(axes, values, seconds_a_frame: float, label: str = "", top: float | None = None, **options):
+    """Something that changes over time, as a picture with a colour bar.
+
+    Parameters
+    ----------
+    axes : matplotlib.axes.Axes
+    values : array [frames, channels]
+    seconds_a_frame : float
+    label : str
+        Of the colour bar.
+    top : float, optional
+        What the last channel stands for, where the first stands for 0 (kHz, say); without it channels are numbered.
+    **options
+        Of `imshow`: vmin, vmax, ...
+    """
+    heights = (-0.5, values.shape[1] - 0.5) if top is None else (0, top)
+    extent = (0, len(values) * seconds_a_frame, *heights)
     shown = axes.imshow(values.T, aspect="auto", origin="lower", extent=extent, interpolation="nearest", **options)
     axes.figure.colorbar(shown, ax=axes, label=label, pad=0.01)
     return shown

@@ -267,7 +267,7 @@ def _index(shard: Path) -> dict:
     if not (shard.exists() and path.exists()):
         return {}
     index = json.loads(path.read_text())
-    return index if index["bytes"] == shard.stat().st_size else {}
+    return index if index.get("bytes") == shard.stat().st_size else {}
 
 
 def _mix(*numbers) -> int:

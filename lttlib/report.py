@@ -57,7 +57,7 @@ def execute(notebook, values, reports, data):
     partial, failed = (reports / f"{notebook.stem}.{state}.ipynb" for state in ("partial", "failed"))
     # JUPYTER_PATH: the kernel named python3 is to be this interpreter's, not one that the user installed elsewhere.
     kernels = os.pathsep.join(filter(None, [f"{sys.prefix}/share/jupyter", os.environ.get("JUPYTER_PATH")]))
-    quiet = {"TF_CPP_MIN_LOG_LEVEL": "2", "PYDEVD_DISABLE_FILE_VALIDATION": "1"}
+    quiet = {"TF_CPP_MIN_LOG_LEVEL": "3", "PYDEVD_DISABLE_FILE_VALIDATION": "1"}
     before = dict(os.environ)
     partial.unlink(missing_ok=True)
     try:
