@@ -168,7 +168,7 @@ def synthesise(root, minutes=None, speakers=None, seed=0):
     minutes : dict of str to float, optional
         Speech of each split; {"train": 30, "dev": 3, "test": 3}.
     speakers : dict of str to int, optional
-        Voices of each split; {"train": 40, "dev": 8, "test": 8}.
+        Voices of each split; {"train": 120, "dev": 8, "test": 8}.
     seed : int
 
     Returns
@@ -183,7 +183,7 @@ def synthesise(root, minutes=None, speakers=None, seed=0):
     """
     root = Path(root)
     minutes = {"train": 30, "dev": 3, "test": 3} if minutes is None else minutes
-    speakers = {"train": 40, "dev": 8, "test": 8} | (speakers or {})
+    speakers = {"train": 120, "dev": 8, "test": 8} | (speakers or {})
     recipe = {"minutes": minutes, "speakers": {split: speakers.get(split) for split in minutes}, "seed": seed}
     note = root / "synthesis.json"
     if note.exists() and json.loads(note.read_text()) == recipe:

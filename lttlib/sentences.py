@@ -9,66 +9,48 @@ import zlib
 
 # A slot {name} is filled with one of the phrases of that name, which may hold slots again.
 GRAMMAR = {
-    "sentence": """{person} {did} | {person} {did} {when} | {when} {person} {did} | who {did} {when}
-        | {person} {wanted} to {act} | please {act} | let's {act} {soon} | can you {act} {soon} | don't {act} {soon}
-        | did {person} {act} {when} | {person} didn't {act} | {person} said {remark} | {weather} {moved} {where}
-        | {weather} {moved} {where} {when} | {boat} {sailed} {afloat} | {boat} {sailed} {when}
-        | {when} {boat} {sailed} {afloat} | {creatures} {lived} {where} | {when} {creatures} {lived} {where}
-        | {object} {stood} {where} | it's {quiet} {where} | it's {quiet} {where} today
-        | it was {quiet} {where} {when} | {sound} {rang} {where} | speak {how} and hear every {unit}
-        | listen {how} to {sound} | we {heard} {sound} {where} | good pupils learn every {unit} {how}
-        | a good teacher listens to {sound}""",
-    "person": """the {adult} | the {adult} | my {relative} | the {adult}'s {relative} | the {young} {adult}
-        | the old {adult} | her {relative} | his {relative} | our {adult}""",
-    "adult": "teacher | captain | baker | gardener | sailor | fisherman | doctor | painter | librarian",
-    "young": "young | patient | cheerful | clever | kind",
-    "relative": "mother | father | sister | brother | uncle | daughter | pupil | neighbour",
-    "did": """listened to {sound} | heard {sound} | painted {object} | found {object} {where} | carried {object} home
-        | opened {lid} | planted {plants} {where} | watered {plants} | picked {plants} | baked {cake}
-        | shared {food} | brought {food} to {person} | waited {where} | walked {where} | spoke {how}
-        | answered {how} | asked {person} a question | wrote a long letter | repaired {boat}
-        | repeated every {unit} {how} | smiled""",
-    "wanted": "wanted | hoped | promised | forgot | decided",
-    "act": """listen to {sound} | follow {sound} | paint {object} | find {object} | carry {object} home | open {lid}
-        | plant {plants} | water {plants} | bake {cake} | share {food} | bring {food} | wait {where} | walk {where}
-        | speak {how} | ask {person} | write a letter | repair {boat} | repeat every {unit} | light the lantern""",
-    "remark": """it was {quiet} {where} | {object} was {broken} | {food} was {tasty} | {boat} was late
-        | {sound} was lovely""",
-    "quiet": "quiet | warm | cold | dark | peaceful | foggy",
-    "broken": "broken | heavy | beautiful",
-    "tasty": "ready | delicious | too hot | cold",
+    "sentence": """{deed} | {deed} | {deed} | {deed} {when} | {deed} {when} | {deed} {when} | {when} {deed}
+        | {when} {deed} | {person} wanted to {act} | {person} wanted to {act} | please {act} | please {act}
+        | please {act} {soon} | let's {act} {soon} | let's {act} | can you {act} {soon} | don't {act}
+        | don't {act} {soon} | {weather} {moved} {where} | {when} {weather} {moved} {where}
+        | {boat} {sailed} {afloat} | {boat} {sailed} {when} | {creatures} {lived} {where}
+        | {when} {creatures} {lived} {where} | {object} stood {where} | it's {quiet} {where}
+        | it was {quiet} {where} {when} | {sound} {rang} {where} | listen {how} to {sound}
+        | we heard {sound} {where} | good pupils learn every {unit} {how} | a good teacher listens to {sound}""",
+    "deed": "{person} {did}",
+    "person": "the {adult} | the {adult} | my {relative} | the old {adult} | our {adult}",
+    "adult": "teacher | captain | baker | gardener | sailor | fisherman",
+    "relative": "mother | father | sister | brother",
+    "did": """listened to {sound} | heard {sound} | painted {object} | carried {object} home | planted {plants} {where}
+        | watered {plants} | shared {food} | waited {where} | walked {where} | spoke {how} | repaired {boat}
+        | repeated every {unit} {how}""",
+    "act": """listen to {sound} | paint {object} | carry {object} home | plant {plants} | water {plants} | share {food}
+        | wait {where} | walk {where} | speak {how} | repair {boat} | repeat every {unit}""",
+    "quiet": "quiet | warm | cold | dark",
     "sound": """the {soft} rain | the {soft} waves | the {soft} wind | the church bell | the {soft} music
-        | a distant voice | the evening song | the quiet voices | the old piano""",
-    "soft": "soft | gentle | steady | distant | heavy | early",
-    "rang": "echoed | faded | drifted | woke {person}",
-    "heard": "heard | followed | remembered | loved",
-    "object": """{lid} | the {colour} lantern | the wooden chair | the {colour} jacket | the little clock
-        | the silver key""",
-    "lid": """the {colour} box | the kitchen window | the garden gate | a glass jar | the {colour} basket
-        | the blue umbrella""",
+        | a distant voice""",
+    "soft": "soft | gentle | heavy | distant",
+    "rang": "echoed | faded",
+    "object": "the {colour} box | the {colour} lantern | the wooden chair | the garden gate | the {colour} jacket",
     "colour": "red | blue | yellow | green | old | small",
-    "stood": "stood | was hidden | was lost | stayed",
-    "plants": "yellow roses | white tulips | six apple trees | a dozen onions | jasmine | red berries | beans",
-    "food": "{cake} | hot soup | ginger tea | a jug of milk",
-    "cake": "warm bread | fresh bread | lemon cake | honey cake | an apple pie",
-    "weather": "a {soft} breeze | the {grey} fog | the {grey} mist | a {grey} cloud | the morning light",
-    "grey": "grey | white | thick | silver | slow",
-    "moved": "drifted | came | passed | rested | settled",
-    "boat": "the {colour} boat | the {colour} ferry | a fishing boat | the captain's boat | a {grey} ship",
-    "sailed": "sailed | returned | waited | arrived | turned",
-    "afloat": "by the harbour | near the lighthouse | along the shore | under the bridge | down the river",
-    "creatures": """seven {grey} geese | two brown foxes | three lazy cats | the {grey} gulls | five {grey} swans
-        | a small fox | the {grey} horses | nine ducks""",
-    "lived": "rested | slept | gathered | played | wandered",
+    "plants": "yellow roses | white tulips | six apple trees | jasmine | onions",
+    "food": "warm bread | lemon cake | hot soup | ginger tea",
+    "weather": "the {grey} fog | a {grey} cloud | the morning light",
+    "grey": "grey | white | thick",
+    "moved": "drifted | passed | rested",
+    "boat": "the {colour} boat | the {colour} ferry | the captain's boat",
+    "sailed": "sailed | returned | arrived",
+    "afloat": "by the harbour | near the lighthouse | along the shore | under the bridge",
+    "creatures": "seven {grey} geese | two brown foxes | three lazy cats | nine ducks | five white horses",
+    "lived": "rested | slept | played",
     "where": """in the garden | by the harbour | near the lighthouse | on the bridge | under the willow
-        | behind the school | across the valley | beside the river | at the market | along the shore
-        | by the old wall | in the village | over the hills""",
-    "when": """this morning | last night | at dawn | in the evening | every Sunday | before breakfast | after lunch
-        | at {hour} o'clock | all winter | in July | yesterday | after the storm | before the lesson""",
-    "soon": "today | tonight | tomorrow | at {hour} o'clock | before dark | after lunch | together | this evening",
-    "hour": "two | three | five | six | seven | eight | nine | ten",
-    "how": "slowly | softly | clearly | quickly | patiently | quietly | with joy",
-    "unit": "word | letter | sound | verse | question",
+        | behind the school | beside the river | at the market | along the shore | in the village""",
+    "when": """this morning | last night | in the evening | every Sunday | before lunch | at {hour} o'clock | in July
+        | yesterday | after the storm""",
+    "soon": "today | tonight | tomorrow | at {hour} o'clock | before dark | together",
+    "hour": "two | three | five | seven | eight | ten",
+    "how": "slowly | softly | clearly | quickly | with joy",
+    "unit": "word | letter | sound | question",
 }
 PHRASES = {name: [" ".join(phrase.split()) for phrase in phrases.split("|")] for name, phrases in GRAMMAR.items()}
 SHORTEST, LONGEST = 3, 9  # words
