@@ -110,4 +110,6 @@ def _inside(member, folder):
     """The filter "data" of the standard library, but an absolute path is refused instead of being made relative."""
     if Path(member.name).is_absolute():
         raise tarfile.AbsolutePathError(member)
+    if not hasattr(tarfile, "data_filter"):
+        raise ArchiveError("unpacking safely needs Python 3.11.4 or later")
     return tarfile.data_filter(member, str(folder))

@@ -13,6 +13,8 @@ from pathlib import Path
 from lttlib import sources, synthesis
 from lttlib.sources import CORPORA
 
+AUDIO = (".flac", ".wav", ".ogg", ".mp3")
+
 
 class CorpusError(ValueError):
     """A corpus that cannot be read, had or made; the message names the file and the cure."""
@@ -87,7 +89,7 @@ def _read_split(folders, split):
             if name:
                 texts[name] = transcript, " ".join(words).upper()
     for file in itertools.chain.from_iterable(sorted(folder.glob("*/*/*")) for folder in folders):
-        if file.suffix in (".flac", ".wav") and audio.setdefault(file.stem, file) != file:
+        if file.suffix.lower() in AUDIO and audio.setdefault(file.stem, file) != file:
             raise CorpusError(f"{file} has the id of {audio[file.stem]}: remove one of the two")
     if not texts and not audio:
         raise CorpusError(f"{folders[0]} holds no <speaker>/<chapter>/<id>.flac: put it in the LibriSpeech layout")
@@ -185,6 +187,7 @@ def synthesise(root, minutes=None, speakers=None, seed=0):
     minutes = {"train": 30, "dev": 3, "test": 3} if minutes is None else minutes
     speakers = {"train": 120, "dev": 8, "test": 8} | (speakers or {})
     recipe = {"minutes": minutes, "speakers": {split: speakers.get(split) for split in minutes}, "seed": seed}
+    recipe["version"] = synthesis.version()
     note = root / "synthesis.json"
     if note.exists() and json.loads(note.read_text()) == recipe:
         return root

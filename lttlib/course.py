@@ -27,9 +27,9 @@ def folder(profile):
 
 def figure_path(profile, name):
     """Path for a figure that a page outside the notebooks shows: ``figures/<profile>-<name>.png``."""
-    path = NOTEBOOKS.parent / "figures" / f"{profile}-{name}.png"
-    path.parent.mkdir(exist_ok=True)
-    return path
+    home = DATA if os.environ.get("LTT_DATA") else NOTEBOOKS.parent
+    (home / "figures").mkdir(parents=True, exist_ok=True)
+    return home / "figures" / f"{profile}-{name}.png"
 
 
 def require(path, made_by):
@@ -106,6 +106,8 @@ def plan(name, only=(), start=None, overrides=None):
     for key, value in overrides.items():
         if key.endswith(("_root", "_path")) and value:
             overrides[key] = os.path.abspath(os.path.expanduser(value))
+            if key.endswith("_root") and not os.path.isdir(overrides[key]):
+                raise ValueError(f"parameter {key!r}: {overrides[key]} is no folder")
     given = {**profile(name), **overrides}
     if unknown := [key for key in given if key not in every]:
         raise ValueError(_unknown("parameter", str(unknown[0]), every))
@@ -176,7 +178,9 @@ def _convert(name, kind, value):
     element = kind.removeprefix("list[").removesuffix("]")
     try:
         if kind != element:
-            items = value if isinstance(value, list) else list(ast.literal_eval(value))
+            items = ast.literal_eval(value) if isinstance(value, str) else value
+            if not isinstance(items, list | tuple):
+                raise TypeError
             return [_convert(name, element, item) for item in items]
         read = READERS[kind](value) if isinstance(value, str) or (kind, type(value)) == ("float", int) else value
         if kind in READERS and type(read).__name__ == kind:  # not isinstance: True is no int

@@ -24,7 +24,8 @@ class Recognised:
     pairs : list of (corpus.Utterance, str)
         Utterances and hypotheses, in the order they were given.
     rejected : list of dict
-        id, file and reason of what could not be used.
+        id, file and reason of what could not be scored: no sound that can be read, or no transcript. Nothing else is
+        left out: silence, say, is scored as it is heard.
     seconds, audio_seconds : float
         Time that features, network and decoder took, and length of the speech.
     """
@@ -64,7 +65,7 @@ def recognise(model, utterances, decoder="greedy", cores=1) -> Recognised:
         for start in range(0, len(utterances), 16 * BATCH_SIZE):
             usable = []
             tasks = [(utterance, 1.0) for utterance in utterances[start : start + 16 * BATCH_SIZE]]
-            for (utterance, _), example, reason in examples.examples(tasks, model.features, model.alphabet, pool):
+            for (utterance, _), example, reason in examples.examples(tasks, model.features, pool=pool):
                 if reason:
                     result.rejected.append({"id": utterance.id, "file": str(utterance.audio), "reason": reason})
                 else:

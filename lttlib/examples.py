@@ -13,20 +13,23 @@ from lttlib.features import AudioError, extract, load
 MAX_CLIPPED = 0.05  # share of samples at full scale from which a recording counts as clipped
 
 
-def example(utterance, features, alphabet=text.ALPHABET, speed=1.0) -> dict:
-    """Features and labels of one utterance.
+def example(utterance, features, alphabet=None, speed=1.0) -> dict:
+    """Features of one utterance; with an alphabet, labels as well.
 
     Parameters
     ----------
     utterance : corpus.Utterance
     features : Features
-    alphabet : str
+    alphabet : str, optional
+        To learn from: what learning needs is asked of the utterance, namely labels that fit its frames, and sound that
+        is not silent or clipped. Without it, which is enough to score a model, all is taken that can be read.
     speed : float
         The utterance is heard this much faster and named `<id>@<speed>`, unless 1.
 
     Returns
     -------
-    dict with id, speaker, text (str), features (float32 [frames, channels]), labels (list of int), seconds (float).
+    dict with id, speaker, text (str), features (float32 [frames, channels]), seconds (float), and labels (list of int)
+    where there is an alphabet.
 
     Raises
     ------
@@ -37,23 +40,28 @@ def example(utterance, features, alphabet=text.ALPHABET, speed=1.0) -> dict:
         raise ValueError("no transcript for this audio file")
     if not utterance.text.strip():
         raise ValueError("the transcript is empty")
-    labels = text.encode(utterance.text, alphabet)
+    labels = text.encode(utterance.text, alphabet) if alphabet else []
     wave = load(utterance.audio, features.sampling_rate, speed)
+    made = {
+        "id": utterance.id if speed == 1 else f"{utterance.id}@{speed:g}",
+        "speaker": utterance.speaker,
+        "text": utterance.text,
+        "features": extract(wave, features),
+        "seconds": len(wave) / features.sampling_rate,
+    }
+    if not alphabet:
+        return made
+    clipped, frames, needed = np.mean(np.abs(wave) >= 0.999), len(made["features"]), text.frames_needed(labels)
     if not wave.any():
         raise AudioError(f"{utterance.audio}: digital silence")
-    clipped = np.mean(np.abs(wave) >= 0.999)
     if clipped > MAX_CLIPPED:
         raise AudioError(f"{utterance.audio}: clipped, {clipped:.0%} of the samples are at full scale")
-    values = extract(wave, features)
-    if len(values) < text.frames_needed(labels):
-        raise ValueError(f"{len(values)} frames cannot carry a label that needs {text.frames_needed(labels)}")
-    name = utterance.id if speed == 1 else f"{utterance.id}@{speed:g}"
-    seconds = len(wave) / features.sampling_rate
-    return {"id": name, "speaker": utterance.speaker, "text": utterance.text, "features": values, "labels": labels,
-            "seconds": seconds}  # fmt: skip
+    if frames < needed:
+        raise ValueError(f"{frames} frames cannot carry a label that needs {needed}")
+    return made | {"labels": labels}
 
 
-def examples(tasks, features, alphabet=text.ALPHABET, pool=None):
+def examples(tasks, features, alphabet=None, pool=None):
     """Examples of many utterances, in their order.
 
     Parameters
@@ -61,7 +69,8 @@ def examples(tasks, features, alphabet=text.ALPHABET, pool=None):
     tasks : list of (corpus.Utterance, float)
         Utterances and the speeds at which they are heard.
     features : Features
-    alphabet : str
+    alphabet : str, optional
+        As `example` takes it.
     pool : concurrent.futures.Executor, optional
         Computes in its workers instead of here.
 

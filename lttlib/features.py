@@ -75,6 +75,11 @@ class Features:
         return 1 if self.kind == "raw" else round(self.stride_ms * self.sampling_rate / 1000)
 
     @property
+    def frame_ms(self) -> float:
+        """Milliseconds from one frame to the next."""
+        return 1000 * self.hop / self.sampling_rate
+
+    @property
     def channels(self) -> int:
         """Numbers a frame."""
         return {"raw": 1, "power": self.n_fft // 2 + 1, "mfccs": 3 * self.n_mfcc}[self.kind]

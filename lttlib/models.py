@@ -139,7 +139,7 @@ class Convolution(keras.layers.Layer):
             self.norm.build(self.filters)
         self.built = True
 
-    def call(self, x, lengths, seed=None, training=False):
+    def call(self, x, lengths, seed=None):
         """One layer forward.
 
         Parameters
@@ -147,9 +147,8 @@ class Convolution(keras.layers.Layer):
         x : float tensor [batch, time, channels], zero beyond `lengths`
         lengths : int tensor [batch]
         seed : int tensor [2], optional
-            Decides what is dropped; without it nothing is.
-        training : bool
-            Batch norm by the statistics of this batch (True) or by those learned (False).
+            A step of training: decides what is dropped, and batch norm takes the statistics of this batch. Without it
+            nothing is dropped, and batch norm takes those it has learned.
 
         Returns
         -------
@@ -166,7 +165,7 @@ class Convolution(keras.layers.Layer):
             x, gate = tf.split(x, 2, axis=-1)
             x *= tf.sigmoid(gate)
         if self.norm:
-            x = self.norm(x, valid, training=training)
+            x = self.norm(x, valid, training=seed is not None)
         if self.activation:
             x = self.activation(x)
         if self.dropout and seed is not None:
@@ -205,7 +204,7 @@ class ConvNet(keras.Model):
         self.output_layer.build(channels)
         self.built = True
 
-    def call(self, features, feature_lengths, seed=None, training=False, up_to=None):
+    def call(self, features, feature_lengths, seed=None, up_to=None):
         """Logits of a batch, or the activations after one of its layers.
 
         Parameters
@@ -213,8 +212,7 @@ class ConvNet(keras.Model):
         features : float tensor [batch, time, channels]
         feature_lengths : int tensor [batch]
         seed : int tensor [2], optional
-            Dropout's randomness; without it nothing is dropped.
-        training : bool
+            Only in training: see `Convolution.call`.
         up_to : int, optional
             Stop after this layer (1 is the first) and return its activations: the hints of FitNets.
 
@@ -235,7 +233,7 @@ class ConvNet(keras.Model):
         x = tf.cast(features, self.output_layer.compute_dtype)
         x *= tf.sequence_mask(lengths, tf.shape(x)[1], x.dtype)[..., None]
         for number, layer in enumerate(self.convolutions[:up_to]):
-            x, lengths = layer(x, lengths, None if seed is None else seed + [number << 16, 0], training=training)
+            x, lengths = layer(x, lengths, None if seed is None else seed + [number << 16, 0])
         if up_to is None:
             x, lengths = self.output_layer(x, lengths)
         return tf.cast(x, tf.float32), lengths

@@ -60,21 +60,25 @@ def write(utterances, folder, features, *, alphabet=text.ALPHABET, speeds=(1.0,)
 
     Returns
     -------
-    dict with utterances, hours, rejected (numbers of the split) and shards_made (0 if all was up to date).
+    dict with examples (utterances times speeds), their hours, rejected, and shards_made (0 if all was up to date).
 
     Raises
     ------
     OSError
         If the folder cannot be written.
-    RecordsError
-        If not one utterance can be used.
+    ValueError
+        If not one utterance can be used (`RecordsError`), or a speed stands twice or is not positive.
     """
     import tensorflow as tf
 
+    if len(set(speeds)) < len(speeds) or not all(speed > 0 for speed in speeds):
+        raise ValueError(f"speeds must be positive and different, not {list(speeds)}")
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     finished = folder / "vocabulary.json"
     finished.unlink(missing_ok=True)
+    for left in folder.glob(".*.tfrecord.*"):  # by a run that was killed
+        left.unlink()
     tasks = [(utterance, speed) for utterance in utterances for speed in speeds]
     random.Random(0).shuffle(tasks)
     shards = [tasks[start : start + shard_size] for start in range(0, len(tasks), shard_size)]
@@ -86,19 +90,22 @@ def write(utterances, folder, features, *, alphabet=text.ALPHABET, speeds=(1.0,)
             if _index(path).get("fingerprint") == fingerprint:
                 continue
             path.with_suffix(".json").unlink(missing_ok=True)
-            entries, rejected, seconds = [], [], 0.0
+            entries, rejected, seconds, content = [], [], 0.0, hashlib.sha256()
             with whole(path) as temporary, tf.io.TFRecordWriter(str(temporary)) as writer:
                 for (utterance, speed), found, reason in examples(shard, features, alphabet, pool):
                     if reason:
                         rejected.append([utterance.id, speed, str(utterance.audio), reason])
                         continue
-                    writer.write(_serialise(found))
+                    record = _serialise(found)
+                    writer.write(record)
+                    content.update(record)
                     labels = found["labels"]
                     entries.append([found["id"], found["speaker"], len(found["features"]), len(labels),
                                     text.frames_needed(labels)])  # fmt: skip
                     seconds += found["seconds"]
             write_json(path.with_suffix(".json"), {
-                "fingerprint": fingerprint, "bytes": path.stat().st_size, "features": asdict(features),
+                "fingerprint": fingerprint, "bytes": path.stat().st_size, "sha256": content.hexdigest(),
+                "features": asdict(features),
                 "alphabet": alphabet, "seconds": seconds, "entries": entries, "rejected": rejected,
             })  # fmt: skip
             made += 1
@@ -108,7 +115,7 @@ def write(utterances, folder, features, *, alphabet=text.ALPHABET, speeds=(1.0,)
             old.with_suffix(".json").unlink(missing_ok=True)
     indices = [_index(path) for path in sorted(folder.glob("*.tfrecord"))]
     rejected = sorted(row for index in indices for row in index["rejected"])
-    with whole(folder / "rejected.csv") as temporary, open(temporary, "w", newline="") as file:
+    with whole(folder / "rejected.csv") as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
         csv.writer(file).writerows([["id", "speed", "file", "reason"], *rejected])
     lost = Counter(row[0] for row in rejected)
     heard = {u.id: u.text for u in utterances if lost[u.id] < len(speeds)}
@@ -118,7 +125,7 @@ def write(utterances, folder, features, *, alphabet=text.ALPHABET, speeds=(1.0,)
         raise RecordsError(f"none of {len(tasks)} utterances can be used: {folder / 'rejected.csv'} says why")
     write_json(finished, {"alphabet": alphabet, "blank": len(alphabet)})
     hours = sum(index["seconds"] for index in indices) / 3600
-    return {"utterances": count, "hours": hours, "rejected": len(rejected), "shards_made": made}
+    return {"examples": count, "hours": hours, "rejected": len(rejected), "shards_made": made}
 
 
 class Records:
@@ -136,7 +143,8 @@ class Records:
     """
 
     def __init__(self, *folders):
-        self.shards = []  # (path, its entries, which of them to read)
+        self.shards = []  # (path, its entries)
+        self.contents = []  # a hash of each shard
         described = {}
         for folder in folders:
             paths = sorted(Path(folder).glob("*.tfrecord"))
@@ -150,9 +158,11 @@ class Records:
                     raise RecordsError(f"{path}: this shard or its index is not whole; write the records again")
                 described[json.dumps([index["features"], index["alphabet"]])] = path
                 self.shards.append((path, [Entry(*entry) for entry in index["entries"]]))
+                self.contents.append(index["sha256"])
         if len(described) > 1:
             raise RecordsError(f"records of different features or alphabets: {', '.join(map(str, described.values()))}")
-        features, self.alphabet = json.loads(next(iter(described)))
+        features, _ = json.loads(next(iter(described)))
+        self.alphabet = json.loads((Path(folders[0]) / "vocabulary.json").read_text("utf-8"))["alphabet"]
         self.features = Features(**features)
         self.keep: Callable[[Entry], bool] = lambda entry: True
 
@@ -202,7 +212,7 @@ class Records:
         chosen = tf.ragged.constant([[self.keep(entry) for entry in entries] for _, entries in self.shards], tf.bool)
         data = tf.data.Dataset.from_tensor_slices(([str(path) for path, _ in self.shards], chosen))
         if seed is not None:
-            data = data.shuffle(len(self.shards), seed=_mix(seed, epoch, 0), reshuffle_each_iteration=False)
+            data = data.shuffle(len(self.shards), seed=mix_seeds(seed, epoch, 0), reshuffle_each_iteration=False)
 
         def read(path, keep):
             records = tf.data.Dataset.zip(tf.data.TFRecordDataset(path), tf.data.Dataset.from_tensor_slices(keep))
@@ -211,7 +221,7 @@ class Records:
         data = data.interleave(read, cycle_length=8)
         if seed is not None:
             buffer = min(len(self.entries), SHUFFLE_BUFFER)
-            data = data.shuffle(buffer, seed=_mix(seed, epoch, 1), reshuffle_each_iteration=False)
+            data = data.shuffle(buffer, seed=mix_seeds(seed, epoch, 1), reshuffle_each_iteration=False)
         channels = self.features.channels
         data = data.map(lambda record: _parse(record, channels), num_parallel_calls=2, deterministic=True)
 
@@ -266,10 +276,10 @@ def _index(shard: Path) -> dict:
     path = shard.with_suffix(".json")
     if not (shard.exists() and path.exists()):
         return {}
-    index = json.loads(path.read_text())
+    index = json.loads(path.read_text("utf-8"))
     return index if index.get("bytes") == shard.stat().st_size else {}
 
 
-def _mix(*numbers) -> int:
+def mix_seeds(*numbers) -> int:
     """One seed of several numbers."""
     return int(np.random.SeedSequence(numbers).generate_state(1, np.uint32)[0] >> 1)

@@ -23,6 +23,9 @@ td + td {{ text-align: right; white-space: nowrap }}</style><h1>Listen to the Te
 """
 
 
+LOGGED = re.compile(r"((WARNING: All log messages before absl|[IWE]\d{4} ).*\n?)+")
+
+
 class NotebookError(RuntimeError):
     """A notebook stopped; the message names the cell, its error and the file that holds the notebook so far."""
 
@@ -94,6 +97,8 @@ def execute(notebook, values, reports, data):
     for cell in pages.cells:
         if cell.cell_type == "markdown":  # a link to another notebook means its page here
             cell.source = re.sub(r"\]\((\d\d_\w+)\.ipynb", r"](\1.html", cell.source)
+        else:  # what TensorFlow logs at its start, before anything can quieten it, helps no reader
+            cell.outputs = [output for output in cell.outputs if not LOGGED.fullmatch(output.get("text", ""))]
     page, _ = exporter.from_notebook_node(pages, {"metadata": {"name": notebook.stem, "path": str(notebook.parent)}})
     with whole(reports / f"{notebook.stem}.html") as temporary:
         temporary.write_text(page, encoding="utf-8")

@@ -44,16 +44,33 @@ def save(folder, model: Model, **facts) -> None:
     write_json(folder / "spec.json", asdict(model.network.spec))
     write_json(folder / "features.json", asdict(model.features))
     write_json(folder / "vocabulary.json", {"alphabet": model.alphabet, "blank": len(model.alphabet)})
-    card = {"name": folder.name, "parameters": model.network.count_params(), "fingerprint": _fingerprint(folder)}
-    note(folder, **card, files={name: (folder / name).stat().st_size for name in FILES}, **facts)
+    told = {"name": folder.name, "parameters": model.network.count_params(), "fingerprint": _fingerprint(folder)}
+    told["files"] = {name: (folder / name).stat().st_size for name in FILES}
+    write_json(folder / "card.json", told | facts)
+
+
+def card(folder) -> dict:
+    """What the card.json of a model tells.
+
+    Raises
+    ------
+    ValueError
+        If it is missing or not whole.
+    """
+    path = Path(folder) / "card.json"
+    if not path.is_file():
+        raise ValueError(f"{folder} is no model: card.json is missing; notebook 02 makes the teacher's folder")
+    try:
+        return json.loads(path.read_text("utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{path} is not whole ({error}); train or copy the model again") from error
 
 
 def note(folder, **facts) -> dict:
-    """Add facts to a model's card.json; give back the whole card."""
-    path = Path(folder) / "card.json"
-    card = (json.loads(path.read_text("utf-8")) if path.exists() else {}) | facts
-    write_json(path, card)
-    return card
+    """Add facts to a model's card; give back the whole card."""
+    told = card(folder) | facts
+    write_json(Path(folder) / "card.json", told)
+    return told
 
 
 def load(folder) -> Model:
@@ -65,10 +82,11 @@ def load(folder) -> Model:
         If it is not a whole model folder, or a file is not the one that the card describes.
     """
     folder = Path(folder)
-    for name in ("card.json", *FILES):
+    told = card(folder)
+    for name in FILES:
         if not (folder / name).is_file():
-            raise ValueError(f"{folder} is no model: {name} is missing; notebook 02 makes the teacher's folder")
-    if note(folder)["fingerprint"] != _fingerprint(folder):
+            raise ValueError(f"{folder} is no model: {name} is missing; train or copy the model again")
+    if told.get("fingerprint") != _fingerprint(folder):
         raise ValueError(f"{folder}: the files are not those that card.json describes; train or copy the model again")
     spec, features, vocabulary = (json.loads((folder / name).read_text("utf-8")) for name in FILES[1:])
     network = ConvNet(ConvSpec(**spec))

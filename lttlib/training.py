@@ -1,7 +1,8 @@
 """One short loop that trains a network for any objective, on what the machine has, and resumes exactly.
 
-An objective is a function (network, batch, seed) -> dict of losses, each a tensor [batch]; the one named "loss" is
-minimised. `seed` goes to the network, where it decides dropout; None means evaluation.
+An objective is called with (network, batch, seed) and returns a dict of losses, each a tensor [batch]; the one named
+"loss" is minimised. `seed` goes to the network, where it decides dropout. An objective is a function of a module, or a
+frozen dataclass where it has parameters: a checkpoint tells by its name or its fields whether it is the same.
 """
 
 import hashlib
@@ -21,6 +22,7 @@ from tqdm import tqdm
 from lttlib import losses
 from lttlib.files import whole
 from lttlib.models import output_lengths
+from lttlib.records import mix_seeds
 
 CHECKPOINT_SECONDS = 600
 
@@ -63,7 +65,7 @@ class Recipe:
 
 def label_loss(network, batch, seed=None):
     """The objective of learning from labels alone: CTC."""
-    logits, lengths = network(batch["features"], batch["feature_lengths"], seed=seed, training=seed is not None)
+    logits, lengths = network(batch["features"], batch["feature_lengths"], seed=seed)
     return {"loss": losses.ctc(logits, lengths, batch["labels"], batch["label_lengths"])}
 
 
@@ -112,6 +114,11 @@ def _outside(masks, lengths, widest, size, seed):
     return 1 - tf.reduce_max(tf.cast((position >= start) & (position < start + width), tf.float32), axis=1)
 
 
+def fitting(records, spec):
+    """Those of the records whose labels fit the output frames of a network: CTC has no finite loss for the others."""
+    return records.where(lambda entry: output_lengths(spec, entry.frames) >= entry.needed)
+
+
 def train(network, objective, records, recipe, checkpoint, monitor=None) -> dict:
     """Train a network, or go on where a killed run of the same stopped.
 
@@ -140,13 +147,15 @@ def train(network, objective, records, recipe, checkpoint, monitor=None) -> dict
     Raises
     ------
     FloatingPointError
-        If a loss is not finite; the checkpoint of the epoch before is kept.
+        If a loss is not finite; the last checkpoint, in which all was, is kept.
+    ValueError
+        If the objective is a function within a function, of which a checkpoint cannot tell the parameters.
     """
     spec, strategy = network.spec, tf.distribute.get_strategy()
-    fitting = records.where(lambda entry: output_lengths(spec, entry.frames) >= entry.needed)
-    chosen = {entry.id for entry in fitting.entries}
+    learnable = fitting(records, spec)
+    chosen = {entry.id for entry in learnable.entries}
     left_out = [entry.id for entry in records.entries if entry.id not in chosen]
-    steps = fitting.steps(recipe.batch_size)
+    steps = learnable.steps(recipe.batch_size)
     total = steps * recipe.epochs
     warmup = max(1, round(recipe.warmup * total))
     rate = keras.optimizers.schedules.CosineDecay(
@@ -157,7 +166,7 @@ def train(network, objective, records, recipe, checkpoint, monitor=None) -> dict
     state = [*network.variables, *optimizer.variables]
 
     # One trace for all shapes; a distributed batch cannot be described beforehand.
-    described = (fitting.batches(1).element_spec, tf.TensorSpec([2], tf.int32))
+    described = (learnable.batches(1).element_spec, tf.TensorSpec([2], tf.int32))
     single = strategy.num_replicas_in_sync == 1
 
     @tf.function(input_signature=described if single else None, reduce_retracing=not single)
@@ -178,27 +187,27 @@ def train(network, objective, records, recipe, checkpoint, monitor=None) -> dict
 
         return strategy.run(replica, (batch,))
 
-    identity = _identity(network, objective, fitting, recipe)
+    identity = _identity(network, objective, learnable, recipe)
     run = _restore(checkpoint, identity, state) or {"epoch": 0, "step": 0, "sums": {}, "seconds": 0.0, "epochs": []}
     while run["epoch"] < recipe.epochs:
-        batches = fitting.batches(recipe.batch_size, recipe.seed, run["epoch"]).skip(run["step"])
+        batches = learnable.batches(recipe.batch_size, recipe.seed, run["epoch"]).skip(run["step"])
         clock, saved = time.perf_counter() - run["seconds"], time.perf_counter()
         label = f"epoch {run['epoch'] + 1}/{recipe.epochs}"
         with tqdm(
             total=steps, initial=run["step"], desc=label, unit="step", leave=False, disable="LTT_BATCH" in os.environ
         ) as bar:
             for batch in _shared_out(batches, strategy):
-                seed = tf.constant([recipe.seed, run["epoch"] * steps + run["step"]], tf.int32)
+                seed = tf.constant([mix_seeds(recipe.seed), run["epoch"] * steps + run["step"]], tf.int32)
                 for name, term in step(batch, seed).items():
                     run["sums"][name] = run["sums"].get(name, 0.0) + float(strategy.experimental_local_results(term)[0])
                 run["step"] += 1
                 bar.update()
+                if not np.isfinite(list(run["sums"].values())).all():
+                    raise FloatingPointError(f"{label}: {run['sums']}: not finite; lower learning_rate or clip")
                 if time.perf_counter() - saved > CHECKPOINT_SECONDS:
                     saved = time.perf_counter()
                     _save(checkpoint, identity, state, run | {"seconds": saved - clock})
-        means = {name: total / len(fitting.entries) for name, total in run["sums"].items()}
-        if not np.isfinite(list(means.values())).all():
-            raise FloatingPointError(f"{label}: {means}: a loss is not finite; lower learning_rate or clip")
+        means = {name: total / len(learnable.entries) for name, total in run["sums"].items()}
         run["seconds"] = time.perf_counter() - clock
         noted = (monitor and monitor(network, run["epoch"])) or {}
         run["epochs"].append({"epoch": run["epoch"] + 1, "seconds": run["seconds"], **means, **noted})
@@ -226,7 +235,11 @@ def strategy():
 
 
 def _shared_out(batches, strategy):
-    """Each batch dealt row by row to the replicas; one that gets none takes the first row with weight 0."""
+    """Each batch dealt row by row to the replicas.
+
+    One that gets none, of a last batch smaller than their number, takes the first row with weight 0: it adds nothing to
+    the loss, though batch norm sees that row twice.
+    """
     replicas = strategy.num_replicas_in_sync
     if replicas == 1:
         return batches
@@ -247,9 +260,12 @@ def _shared_out(batches, strategy):
 
 def _identity(network, objective, records, recipe) -> str:
     """Changes with whatever the result of a training depends on."""
-    data = hashlib.sha256(repr([records.features, records.alphabet, records.entries]).encode()).hexdigest()
-    objective = getattr(objective, "__qualname__", repr(objective))
-    return repr([network.spec, network.output_layer.compute_dtype, objective, recipe, data])
+    name = getattr(objective, "__qualname__", repr(objective))
+    if "<" in name:
+        raise ValueError(f"the objective {name} hides its parameters: make it a frozen dataclass with __call__")
+    begun = hashlib.sha256(b"".join(np.asarray(variable).tobytes() for variable in network.variables)).hexdigest()
+    data = hashlib.sha256(repr([records.contents, records.alphabet, records.entries]).encode()).hexdigest()
+    return repr([network.spec, network.output_layer.compute_dtype, name, recipe, begun, data])
 
 
 def _save(path, identity, state, run):
@@ -266,9 +282,12 @@ def _restore(path, identity, state):
     if not Path(path).exists():
         return None
     with safe_open(path, "numpy") as file:
-        if file.metadata()["identity"] != identity:
-            print(f"{path} belongs to a training with other settings or data: starting anew", flush=True)
-            return None
+        same = file.metadata()["identity"] == identity
+    if not same:
+        os.replace(path, f"{path}.old")
+        print(f"{path} is of a training with other settings or data: kept as {path}.old, starting anew", flush=True)
+        return None
+    with safe_open(path, "numpy") as file:
         for number, variable in enumerate(state):
             variable.assign(file.get_tensor(f"{number:04d}"))
         return json.loads(file.metadata()["run"])

@@ -142,11 +142,14 @@ def test_a_selection_names_notebooks_by_number_or_name_and_refuses_others(home):
 
 def test_a_relative_path_counts_from_the_callers_folder(home, monkeypatch):
     (home / "here").mkdir()
+    (home / "speech").mkdir()
     monkeypatch.chdir(home / "here")
     ((_, values),) = course.plan("quick", only=["02"], overrides={"corpus_root": "../speech"})
     assert values["corpus_root"] == str(home / "speech")
     ((_, values),) = course.plan("quick", only=["02"], overrides={"corpus_root": ""})
     assert values["corpus_root"] == ""
+    with pytest.raises(ValueError, match="corpus_root.*nowhere is no folder"):
+        course.plan("quick", only=["02"], overrides={"corpus_root": "nowhere"})
 
 
 def test_no_notebooks_is_an_error_with_its_cure(home, monkeypatch):

@@ -94,7 +94,7 @@ def test_training_does_not_see_how_far_a_batch_is_padded():
         network = models.ConvNet(dataclasses.replace(SPEC, dropouts=(0, 0, 0)), seed=4)
         padded = tf.pad(tf.constant(x), [[0, 0], [0, more], [0, 0]], constant_values=5.0)
         with tf.GradientTape() as tape:
-            logits, frames = network(padded, lengths, seed=tf.constant([0, 0]), training=True)
+            logits, frames = network(padded, lengths, seed=tf.constant([0, 0]))
             loss = tf.reduce_sum(losses.ctc(logits, frames, tf.constant([[1, 2], [3, 0]]), tf.constant([2, 1])))
         results.append([*tape.gradient(loss, network.trainable_variables), *network.variables])
     for short, long in zip(*results, strict=True):
@@ -117,7 +117,7 @@ def test_batch_norm_equals_that_of_keras_with_a_mask():
 def test_training_and_inference_differ_and_dropout_follows_its_seed():
     network, x, lengths = models.ConvNet(SPEC), tf.constant(noise(2, 20, 3)), tf.constant([20, 20])
     inference = network(x, lengths)[0]
-    trained = [network(x, lengths, seed=tf.constant(seed), training=True)[0] for seed in ([1, 2], [1, 2], [1, 3])]
+    trained = [network(x, lengths, seed=tf.constant(seed))[0] for seed in ([1, 2], [1, 2], [1, 3])]
     np.testing.assert_array_equal(trained[0], trained[1])
     assert np.abs(trained[0] - trained[2]).max() > 0.01 and np.abs(trained[0] - inference).max() > 0.01
     np.testing.assert_array_equal(inference.shape, trained[0].shape)

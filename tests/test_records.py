@@ -68,7 +68,7 @@ def ids(dataset):
 def test_the_files_do_not_depend_on_the_number_of_processes(tmp_path, some):
     for cores in (1, 2):
         done = write(some, tmp_path / f"{cores}", FEATURES, cores=cores, shard_size=4)
-        assert done["utterances"] == 10 and done["shards_made"] == 3 and done["rejected"] == 0
+        assert done["examples"] == 10 and done["shards_made"] == 3 and done["rejected"] == 0
     assert content(tmp_path / "1") == content(tmp_path / "2")
 
 
@@ -214,8 +214,8 @@ def test_everything_unusable_is_listed_with_its_reason_and_nothing_is_lost(tmp_p
     kinds = unusable(tmp_path)
     given = [u for u, _ in kinds] + some
     done = write(given, tmp_path / "r", FEATURES, speeds=(1.0, 0.9), cores=1, shard_size=3)
-    assert done["utterances"] == 2 * len(some) and done["rejected"] == 2 * len(kinds)
-    assert done["utterances"] + done["rejected"] == 2 * len(given)
+    assert done["examples"] == 2 * len(some) and done["rejected"] == 2 * len(kinds)
+    assert done["examples"] + done["rejected"] == 2 * len(given)
     with open(tmp_path / "r" / "rejected.csv", newline="") as file:
         rows = list(csv.DictReader(file))
     assert len(rows) == 2 * len(kinds)
@@ -233,7 +233,7 @@ def test_a_label_that_just_fits_is_kept_also_if_a_faster_copy_is_not(tmp_path):
     words = "A B" * 17  # 51 characters, no doubled letters; 8000 samples give 101 frames at 80 a frame
     fits = utterance(tmp_path, 1, words=words[:51], wave=np.random.default_rng(0).normal(scale=0.1, size=50 * 80))
     done = write([fits], tmp_path / "r", FEATURES, speeds=(1.0, 1.1), cores=1)
-    assert done["utterances"] == done["rejected"] == 1
+    assert done["examples"] == done["rejected"] == 1
     assert json.loads((tmp_path / "r" / "transcripts.json").read_text()) == {fits.id: fits.text}
 
 

@@ -47,3 +47,17 @@ def test_half_a_model_or_a_changed_one_is_refused(saved):
         storage.load(folder)
     with pytest.raises(ValueError, match="nowhere is no model"):
         storage.load(folder.parent / "nowhere")
+
+
+def test_a_model_is_only_read_when_it_is_loaded(saved):
+    model, folder = saved
+    before = {path: (path.stat().st_mtime_ns, path.stat().st_ino) for path in folder.iterdir()}
+    storage.load(folder)
+    assert before == {path: (path.stat().st_mtime_ns, path.stat().st_ino) for path in folder.iterdir()}
+
+
+def test_a_card_that_was_cut_short_is_named(saved):
+    model, folder = saved
+    (folder / "card.json").write_text((folder / "card.json").read_text()[:50])
+    with pytest.raises(ValueError, match="card.json is not whole"):
+        storage.load(folder)

@@ -10,6 +10,7 @@ import sys
 
 import numpy as np
 import pytest
+import safetensors.numpy
 import soundfile
 import tensorflow as tf
 
@@ -112,13 +113,39 @@ def test_what_does_not_fit_the_network_is_left_out_and_listed(tones, tmp_path):
     assert np.isfinite(history["epochs"][0]["loss"])
 
 
-def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_last_good_checkpoint(tones, tmp_path):
-    def broken(network, batch, seed=None):
-        terms = training.label_loss(network, batch, seed)
-        return {"loss": terms["loss"] * tf.where(seed[1] >= 4, np.nan, 1.0)}  # an epoch has 4 to 8 steps
+def broken(network, batch, seed=None):
+    """Not a number from the second epoch on: an epoch of the tones has 4 to 8 steps."""
+    terms = training.label_loss(network, batch, seed)
+    return {"loss": terms["loss"] * tf.where(seed[1] >= 9, np.nan, 1.0)}
 
+
+def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_last_good_checkpoint(tones, tmp_path, monkeypatch):
+    monkeypatch.setattr(training, "CHECKPOINT_SECONDS", 0)
     with pytest.raises(FloatingPointError, match="learning_rate"):
         training.train(models.ConvNet(SPEC), broken, records.Records(tones), RECIPE, tmp_path / "run")
+    kept = safetensors.numpy.load_file(tmp_path / "run")
+    assert kept and all(np.isfinite(value).all() for value in kept.values())
+
+
+@dataclasses.dataclass(frozen=True)
+class Scaled:
+    scale: float
+
+    def __call__(self, network, batch, seed=None):
+        return {"loss": self.scale * training.label_loss(network, batch, seed)["loss"]}
+
+
+def test_a_checkpoint_knows_data_weights_and_objective(tones, tmp_path, capsys):
+    """Each of these would give another result, so none may take up another's checkpoint."""
+    short = dataclasses.replace(RECIPE, epochs=1)
+    opened = records.Records(tones)
+    variants = [(0, Scaled(1.0), opened), (0, Scaled(2.0), opened), (1, Scaled(2.0), opened)]
+    variants.append((1, Scaled(2.0), opened.where(lambda entry: entry.id != "00")))
+    for seed, objective, some in variants:
+        training.train(models.ConvNet(SPEC, seed), objective, some, short, tmp_path / "run")
+    assert capsys.readouterr().out.count("starting anew") == 3
+    with pytest.raises(ValueError, match="frozen dataclass"):
+        training.train(models.ConvNet(SPEC), lambda *_: {}, opened, short, tmp_path / "run")
 
 
 def test_masks_are_stretches_of_limited_width_that_follow_the_seed():
@@ -172,7 +199,7 @@ def test_two_processes_share_a_batch_and_give_the_losses_of_one(tones, tmp_path)
             ports.append(f"127.0.0.1:{free.getsockname()[1]}")
     processes = [
         subprocess.Popen(
-            [sys.executable, "-c", WORKER, str(tones), str(tmp_path / f"worker{index}")],
+            [sys.executable, "-c", WORKER, str(tones), str(tmp_path / "shared")],
             env=os.environ | {
                 "TF_CONFIG": json.dumps({"cluster": {"worker": ports}, "task": {"type": "worker", "index": index}}),
                 "PYTHONPATH": os.path.dirname(__file__),
