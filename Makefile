@@ -17,10 +17,10 @@ run: .venv      ## run the course and write its report: make run PROFILE=digits 
 	.venv/bin/ltt run $(PROFILE)
 
 test: lint      ## lint, unit tests, then every notebook with its asserts, on data of its own
-	.venv/bin/python -m pytest tests
+	.venv/bin/python -m pytest tests --ignore tests/test_notebooks.py
 	@test -n "$(NOTEBOOKS)" || { echo "No notebooks to test." >&2; exit 1; }
 	data=$$(mktemp -d) && trap 'rm -rf "$$data"' EXIT && LTT_DATA="$$data" LTT_BATCH=1 \
-		.venv/bin/python -m pytest --nbval-lax --nbval-current-env $(NOTEBOOKS)
+		.venv/bin/python -m pytest --nbval-lax --nbval-current-env tests/test_notebooks.py $(NOTEBOOKS)
 
 lint: .venv     ## ruff: rules and format, notebooks too
 	.venv/bin/ruff check .
