@@ -45,7 +45,6 @@ class Recipe:
         al. 2019).
     channel_masks, channel_mask_width : int
         The same across the channels of the features.
-    weight_decay : float
     seed : int
         Decides the order of the data, the masks and dropout.
     """
@@ -59,7 +58,6 @@ class Recipe:
     time_mask_width: int = 30
     channel_masks: int = 0
     channel_mask_width: int = 5
-    weight_decay: float = 0.0
     seed: int = 0
 
 
@@ -161,7 +159,7 @@ def train(network, objective, records, recipe, checkpoint, monitor=None) -> dict
     rate = keras.optimizers.schedules.CosineDecay(
         0.0, max(1, total - warmup), warmup_target=recipe.learning_rate, warmup_steps=warmup
     )
-    optimizer = keras.optimizers.Adam(rate, weight_decay=recipe.weight_decay or None, global_clipnorm=recipe.clip)
+    optimizer = keras.optimizers.Adam(rate, global_clipnorm=recipe.clip)
     optimizer.build(network.trainable_variables)
     state = [*network.variables, *optimizer.variables]
 
@@ -193,9 +191,8 @@ def train(network, objective, records, recipe, checkpoint, monitor=None) -> dict
         batches = learnable.batches(recipe.batch_size, recipe.seed, run["epoch"]).skip(run["step"])
         clock, saved = time.perf_counter() - run["seconds"], time.perf_counter()
         label = f"epoch {run['epoch'] + 1}/{recipe.epochs}"
-        with tqdm(
-            total=steps, initial=run["step"], desc=label, unit="step", leave=False, disable="LTT_BATCH" in os.environ
-        ) as bar:
+        silent = "LTT_BATCH" in os.environ  # a batch run shows one line an epoch
+        with tqdm(total=steps, initial=run["step"], desc=label, unit="step", leave=False, disable=silent) as bar:
             for batch in _shared_out(batches, strategy):
                 seed = tf.constant([mix_seeds(recipe.seed), run["epoch"] * steps + run["step"]], tf.int32)
                 for name, term in step(batch, seed).items():

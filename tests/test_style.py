@@ -23,7 +23,7 @@ PROFILES = sorted((HOME / "notebooks" / "params").glob("*.yaml"))
 MODULES = sorted((HOME / "lttlib").glob("*.py"))
 # From the roof down: a module imports only what stands after it. plots stands alone.
 FLOORS = """cli course report deploy evaluation training decoding quantize losses storage models records examples
-features corpus sources layouts synthesis sentences espeak archives text files plots""".split()
+features corpus sources synthesis sentences espeak archives text files plots""".split()
 SECTIONS = ["What you will learn", "What can go wrong", "What we learned", "Exercises", "References"]
 
 
