@@ -27,7 +27,7 @@ def folder(profile):
 
 def figure_path(profile, name):
     """Path for a figure that a page outside the notebooks shows: ``figures/<profile>-<name>.png``."""
-    home = DATA if os.environ.get("LTT_DATA") else NOTEBOOKS.parent
+    home = NOTEBOOKS.parent if DATA == NOTEBOOKS.parent / "data" else DATA  # data of its own, figures of its own
     (home / "figures").mkdir(parents=True, exist_ok=True)
     return home / "figures" / f"{profile}-{name}.png"
 

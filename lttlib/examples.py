@@ -1,15 +1,13 @@
 """From utterances to examples, features with labels, in several processes; what is no use comes with its reason."""
 
-import os
-from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
-from multiprocessing import get_context
 
 import numpy as np
 
 from lttlib import text
 from lttlib.features import AudioError, extract, load
 
+THREADS = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")
 MAX_CLIPPED = 0.05  # share of samples at full scale from which a recording counts as clipped
 
 
@@ -95,20 +93,15 @@ def _attempt(work):
 def workers(cores: int):
     """A pool of processes for `examples`, or None for one core.
 
-    Each worker gets one thread for linear algebra: with more, two of them are slower than one. They are started anew
-    (not forked), since TensorFlow's threads do not survive a fork.
+    Each worker gets one thread for linear algebra: with more, two of them are slower than one. loky's workers are used
+    instead of the standard library's, since those run the caller's main module again, which imports TensorFlow and may
+    lack the guard against that. They stay for a while: the next pool of as many takes them up.
     """
     if cores <= 1:
         yield None
         return
-    limits = {f"{library}_NUM_THREADS": "1" for library in ("OPENBLAS", "OMP", "MKL")}
-    limits["VECLIB_MAXIMUM_THREADS"] = "1"
-    before = {name: os.environ.get(name) for name in limits}
-    os.environ.update(limits)
-    try:
-        with ProcessPoolExecutor(cores, mp_context=get_context("spawn")) as pool:
-            list(pool.map(len, [()] * cores))  # started now, not while somebody takes the time of the first file
-            yield pool
-    finally:
-        for name, value in before.items():
-            os.environ.pop(name) if value is None else os.environ.__setitem__(name, value)
+    from loky import get_reusable_executor  # comes with the course, not with the base
+
+    pool = get_reusable_executor(cores, timeout=30, env={name: "1" for name in THREADS})
+    list(pool.map(len, [()] * cores))  # started now, not while somebody takes the time of the first file
+    yield pool
