@@ -5,6 +5,7 @@ and strides count from the first frame. So an utterance gives the same logits al
 """
 
 from dataclasses import dataclass
+from functools import partial
 
 import keras
 import tensorflow as tf
@@ -74,14 +75,12 @@ class BatchNorm(keras.layers.Layer):
 
     def build(self, channels):
         """Make the variables, [channels] each: scale, shift, and the moving mean and variance that inference uses."""
-        self.scale = self.add_weight(shape=(channels,), initializer="ones", name="scale")
-        self.shift = self.add_weight(shape=(channels,), initializer="zeros", name="shift")
-        self.mean = self.add_weight(
-            shape=(channels,), initializer="zeros", trainable=False, aggregation="mean", name="mean"
-        )
-        self.variance = self.add_weight(
-            shape=(channels,), initializer="ones", trainable=False, aggregation="mean", name="variance"
-        )
+        # Without autocast: under mixed precision Keras would hand out the statistics rounded to bfloat16.
+        add = partial(self.add_weight, shape=(channels,), autocast=False)
+        self.scale = add(initializer="ones", name="scale")
+        self.shift = add(initializer="zeros", name="shift")
+        self.mean = add(initializer="zeros", trainable=False, aggregation="mean", name="mean")
+        self.variance = add(initializer="ones", trainable=False, aggregation="mean", name="variance")
         self.built = True
 
     def call(self, x, valid, training=False):

@@ -153,6 +153,23 @@ def test_mixed_precision_keeps_weights_and_logits_in_float32():
     assert np.abs(logits[0] - naive(network, x[0])).max() > 1e-4  # it did compute in bfloat16
 
 
+def test_mixed_precision_trains_and_keeps_the_statistics_in_float32():
+    """Read through Keras' autocast they were rounded to bfloat16 at each step, on the machines that use it only."""
+    network, x = models.ConvNet(SPEC, dtype="mixed_bfloat16"), noise(2, 20, 3)
+    with tf.GradientTape() as tape:
+        loss = tf.reduce_sum(network(tf.constant(x), tf.constant([20, 15]), seed=tf.constant([1, 2]))[0])
+    gradients = tape.gradient(loss, network.trainable_variables)
+    assert {gradient.dtype for gradient in gradients} == {tf.float32}
+    norm = network.convolutions[0].norm
+    for statistic in (norm.mean, norm.variance):
+        assert (np.asarray(statistic).view(np.uint32) & 0xFFFF).any()  # bfloat16 is the upper half of float32
+    norm.mean.assign(np.full(norm.mean.shape, 1e-4, np.float32) + norm.mean)
+    before = np.asarray(norm.mean)
+    norm.momentum = 1.0
+    network(tf.constant(x), tf.constant([20, 15]), seed=tf.constant([1, 2]))
+    np.testing.assert_array_equal(norm.mean, before)
+
+
 def test_the_seed_decides_the_initial_weights():
     one, same, other = (models.ConvNet(SPEC, seed=seed).convolutions[1].kernel.numpy() for seed in (1, 1, 2))
     np.testing.assert_array_equal(one, same)

@@ -35,6 +35,7 @@ def run(tmp_path_factory):
     (home / "corpus" / "dev" / "1" / "1" / "1-1-00.flac").write_text("no sound")
     small = {"filters": "[8, 8]", "widths": "[5, 3]", "strides": "[2, 1]", "dropouts": "[0, 0.1]", "epochs": "2"}
     small |= {"score_splits": "['dev']", "held_speakers": "['3']", "highest_ler": "1000", "listen_to": "20"}
+    small |= {"speeds": "[0.9, 1.0]"}
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(course, "DATA", home / "data")
         patch.setenv("LTT_DATA", str(home / "data"))
@@ -45,7 +46,8 @@ def run(tmp_path_factory):
 def test_it_ends_with_reports_and_says_what_it_left_out(run):
     assert len(list((run / "data" / "quick" / "reports").glob("0*.html"))) == 3
     with open(run / "data" / "quick" / "records" / "train" / "rejected.csv") as file:
-        assert [row["id"] for row in csv.DictReader(file)] == ["1-1-00", "1-1-01", "1-1-99"]
+        rejected = [(row["id"], row["speed"]) for row in csv.DictReader(file)]
+    assert sorted(rejected) == [(name, speed) for name in ("1-1-00", "1-1-01", "1-1-99") for speed in ("0.9", "1.0")]
 
 
 def test_a_held_speaker_is_not_learned_from_but_scored_as_unseen(run):
