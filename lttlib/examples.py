@@ -77,7 +77,7 @@ def examples(tasks, features, alphabet=None, pool=None):
     (task, example or None, reason or None)
     """
     work = [(utterance, features, alphabet, speed) for utterance, speed in tasks]
-    results = pool.map(_attempt, work, chunksize=4) if pool else map(_attempt, work)
+    results = pool.map(_attempt, work, chunksize=16) if pool else map(_attempt, work)
     for task, (made, reason) in zip(tasks, results, strict=True):
         yield task, made, reason
 

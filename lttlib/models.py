@@ -4,7 +4,7 @@ Nothing leaks from padding: beyond an utterance's length every layer sees zeros,
 and strides count from the first frame. So an utterance gives the same logits alone as in any batch.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import keras
@@ -116,26 +116,37 @@ class Convolution(keras.layers.Layer):
     batch_norm : bool
     seed : int
         Decides the initial kernel (He et al. 2015).
+    levels : int
+        Quantization levels to learn (see `quantize.attach`), as a variable `levels`; 0: none.
+
+    Attributes
+    ----------
+    quantizer : function or None
+        Called with (kernel, seed), gives the kernel to compute with: see `quantize.attach`.
     """
 
     def __init__(
-        self, filters, width, stride=1, dropout=0.0, gated=False, activation=None, batch_norm=False, seed=0, **kwargs
-    ):
+        self, filters, width, stride=1, dropout=0.0, gated=False, activation=None, batch_norm=False, seed=0,
+        levels=0, **kwargs
+    ):  # fmt: skip
         super().__init__(**kwargs)
         self.filters, self.width, self.stride, self.dropout, self.gated = filters, width, stride, dropout, gated
         self.initializer = keras.initializers.HeNormal(seed)
         self.activation = None if gated or activation is None else keras.activations.get(activation)
         self.norm = BatchNorm(dtype=self.dtype_policy, name="norm") if batch_norm else None
+        self.quantizer = None
+        self.level_count = levels
 
     def build(self, channels):
         """Make the variables: kernel [width, channels, filters] (twice the filters where gated) and bias."""
         outputs = self.filters * (2 if self.gated else 1)
-        self.kernel = self.add_weight(
-            shape=(self.width, channels, outputs), initializer=self.initializer, name="kernel"
-        )
-        self.bias = self.add_weight(shape=(outputs,), initializer="zeros", name="bias")
+        shape = (self.width, channels, outputs)
+        self.kernel = self.add_weight(shape=shape, initializer=self.initializer, autocast=False, name="kernel")
+        self.bias = self.add_weight(shape=(outputs,), initializer="zeros", autocast=False, name="bias")
         if self.norm:
             self.norm.build(self.filters)
+        if self.level_count:
+            self.levels = self.add_weight(shape=(self.level_count,), initializer="zeros", autocast=False, name="levels")
         self.built = True
 
     def call(self, x, lengths, seed=None):
@@ -156,7 +167,10 @@ class Convolution(keras.layers.Layer):
         # Padding by hand: TensorFlow's "SAME" shifts the windows of a strided layer with the length of the batch.
         left = (self.width - 1) // 2
         x = tf.pad(x, [[0, 0], [left, self.width - 1 - left], [0, 0]])
-        x = tf.nn.conv1d(x, tf.cast(self.kernel, x.dtype), self.stride, "VALID")
+        kernel = self.kernel
+        if self.quantizer:  # another seed than dropout's
+            kernel = self.quantizer(kernel, None if seed is None else seed + [1 << 15, 0])
+        x = tf.nn.conv1d(x, tf.cast(kernel, x.dtype), self.stride, "VALID")
         x = tf.nn.bias_add(x, tf.cast(self.bias, x.dtype))
         lengths = -(-lengths // self.stride)
         valid = tf.sequence_mask(lengths, tf.shape(x)[1], x.dtype)
@@ -182,9 +196,11 @@ class ConvNet(keras.Model):
         Decides the initial weights.
     dtype : {"float32", "mixed_bfloat16"}
         Precision of the activations. Weights, statistics and logits are float32 always.
+    levels : int
+        Quantization levels to learn in each layer; 0: none.
     """
 
-    def __init__(self, spec, seed=0, dtype="float32"):
+    def __init__(self, spec, seed=0, dtype="float32", levels=0):
         super().__init__()
         self.spec = spec
         channels = spec.input_channels
@@ -194,12 +210,12 @@ class ConvNet(keras.Model):
         ):
             layer = Convolution(
                 filters, width, stride, dropout, spec.conv == "gated_conv", spec.activation, spec.batch_norm,
-                seed=1000 * seed + number, dtype=dtype, name=f"layer{number:02d}",
+                seed=1000 * seed + number, levels=levels, dtype=dtype, name=f"layer{number:02d}",
             )  # fmt: skip
             layer.build(channels)
             self.convolutions.append(layer)
             channels = filters
-        self.output_layer = Convolution(spec.classes, 1, seed=1000 * seed, dtype=dtype, name="output")
+        self.output_layer = Convolution(spec.classes, 1, seed=1000 * seed, levels=levels, dtype=dtype, name="output")
         self.output_layer.build(channels)
         self.built = True
 
@@ -231,10 +247,9 @@ class ConvNet(keras.Model):
         lengths = feature_lengths
         x = tf.cast(features, self.output_layer.compute_dtype)
         x *= tf.sequence_mask(lengths, tf.shape(x)[1], x.dtype)[..., None]
-        for number, layer in enumerate(self.convolutions[:up_to]):
+        layers = [*self.convolutions, self.output_layer] if up_to is None else self.convolutions[:up_to]
+        for number, layer in enumerate(layers):
             x, lengths = layer(x, lengths, None if seed is None else seed + [number << 16, 0])
-        if up_to is None:
-            x, lengths = self.output_layer(x, lengths)
         return tf.cast(x, tf.float32), lengths
 
 
@@ -248,3 +263,22 @@ def output_lengths(spec, lengths):
 def variables(network) -> dict:
     """The variables of a network by name: `layer01/kernel`, `layer01/norm/scale`, ..., `output/bias`."""
     return {variable.path: variable for variable in network.variables}
+
+
+def guided_part(spec, layers: int, channels: int) -> ConvSpec:
+    """The first layers of a network with a convolution of width 1 to the channels of a teacher's hints.
+
+    FitNets (Romero et al. 2015) call these the guided part and its regressor.
+    """
+    if not 1 <= layers <= len(spec.filters):
+        raise ValueError(f"guided {layers}: the student has layers 1 to {len(spec.filters)}")
+    lists = {name: getattr(spec, name)[:layers] for name in ("filters", "widths", "strides", "dropouts")}
+    return replace(spec, **lists, classes=channels)
+
+
+def carry_over(source, target, layers: int) -> None:
+    """Set the first layers of a network to those of another one: all their variables."""
+    values = variables(source)
+    for layer in target.convolutions[:layers]:
+        for variable in layer.variables:
+            variable.assign(values[variable.path])

@@ -12,7 +12,6 @@ import json
 import os
 import random
 from collections import Counter
-from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -164,7 +163,7 @@ class Records:
         features, _ = json.loads(next(iter(described)))
         self.alphabet = json.loads((Path(folders[0]) / "vocabulary.json").read_text("utf-8"))["alphabet"]
         self.features = Features(**features)
-        self.keep: Callable[[Entry], bool] = lambda entry: True
+        self.keep, self.maps = lambda entry: True, []
 
     @property
     def entries(self) -> list:
@@ -176,6 +175,20 @@ class Records:
         chosen = copy.copy(self)
         chosen.keep = lambda entry, before=self.keep: before(entry) and keep(entry)
         return chosen
+
+    def mapped(self, function, content: str) -> "Records":
+        """The same records, each batch passed through a function; `content` names what it adds, for `contents`."""
+        chosen = copy.copy(self)
+        chosen.maps, chosen.contents = [*self.maps, function], [*self.contents, content]
+        return chosen
+
+    def by_shard(self):
+        """Yield (hash of its content, its records) for each shard."""
+        for shard, content in zip(self.shards, self.contents, strict=False):  # more contents where `mapped`
+            part = copy.copy(self)
+            part.shards, part.contents = [shard], [content]
+            if part.entries:
+                yield content, part
 
     def shapes(self, buckets: int = 8) -> list:
         """The few lengths, in frames, that batches are padded to: quantiles of the utterances', ascending."""
@@ -234,6 +247,8 @@ class Records:
             pad,
             window_size=batch_size,
         )
+        for function in self.maps:
+            data = data.map(function, num_parallel_calls=2, deterministic=True)
         return data.prefetch(4)
 
 

@@ -8,12 +8,13 @@ from pathlib import Path
 import numpy as np
 import safetensors.numpy
 
-from lttlib import text
+from lttlib import packed, quantize, text
 from lttlib.features import Features
 from lttlib.files import whole, write_json
 from lttlib.models import ConvNet, ConvSpec, variables
 
 FILES = ("weights.safetensors", "spec.json", "features.json", "vocabulary.json")
+PACKED = "packed.safetensors"  # stands for weights.safetensors where a network is quantized
 
 
 @dataclass(frozen=True)
@@ -28,6 +29,9 @@ class Model:
 def save(folder, model: Model, **facts) -> None:
     """Write a model folder: weights.safetensors, spec.json, features.json, vocabulary.json, and card.json last.
 
+    A network that computes with quantized kernels goes to packed.safetensors, a whole model in itself, instead of
+    weights.safetensors: nothing else of it is kept.
+
     Parameters
     ----------
     folder : path-like
@@ -38,14 +42,19 @@ def save(folder, model: Model, **facts) -> None:
     """
     folder = Path(folder)
     (folder / "card.json").unlink(missing_ok=True)
-    weights = {name: np.asarray(value) for name, value in variables(model.network).items()}
-    with whole(folder / FILES[0]) as temporary:
-        safetensors.numpy.save_file(weights, temporary)
+    for name in (FILES[0], PACKED):
+        (folder / name).unlink(missing_ok=True)
+    if quantize.is_quantized(model.network):
+        packed.save(folder / PACKED, model.network, model.features, model.alphabet)
+    else:
+        weights = {name: np.asarray(value) for name, value in variables(model.network).items()}
+        with whole(folder / FILES[0]) as temporary:
+            safetensors.numpy.save_file(weights, temporary)
     write_json(folder / "spec.json", asdict(model.network.spec))
     write_json(folder / "features.json", asdict(model.features))
     write_json(folder / "vocabulary.json", {"alphabet": model.alphabet, "blank": len(model.alphabet)})
     told = {"name": folder.name, "parameters": model.network.count_params(), "fingerprint": _fingerprint(folder)}
-    told["files"] = {name: (folder / name).stat().st_size for name in FILES}
+    told["files"] = {path.name: path.stat().st_size for path in _files(folder)}
     write_json(folder / "card.json", told | facts)
 
 
@@ -73,30 +82,39 @@ def note(folder, **facts) -> dict:
     return told
 
 
-def load(folder) -> Model:
-    """Read a model folder.
+def load(path) -> Model:
+    """Read a model folder, or a packed file alone.
 
     Raises
     ------
     ValueError
-        If it is not a whole model folder, or a file is not the one that the card describes.
+        If it is not a whole model folder, a file is not the one that the card describes, or no packed model.
     """
-    folder = Path(folder)
-    told = card(folder)
-    for name in FILES:
-        if not (folder / name).is_file():
-            raise ValueError(f"{folder} is no model: {name} is missing; train or copy the model again")
-    if told.get("fingerprint") != _fingerprint(folder):
-        raise ValueError(f"{folder}: the files are not those that card.json describes; train or copy the model again")
-    spec, features, vocabulary = (json.loads((folder / name).read_text("utf-8")) for name in FILES[1:])
+    path = Path(path)
+    if path.is_file():
+        return Model(*packed.load(path))
+    told = card(path)
+    for name in told.get("files", FILES):
+        if not (path / name).is_file():
+            raise ValueError(f"{path} is no model: {name} is missing; train or copy the model again")
+    if told.get("fingerprint") != _fingerprint(path):
+        raise ValueError(f"{path}: the files are not those that card.json describes; train or copy the model again")
+    if (path / PACKED).exists():
+        return Model(*packed.load(path / PACKED))
+    spec, features, vocabulary = (json.loads((path / name).read_text("utf-8")) for name in FILES[1:])
     network = ConvNet(ConvSpec(**spec))
-    weights = safetensors.numpy.load_file(folder / FILES[0])
+    weights = safetensors.numpy.load_file(path / FILES[0])
     for name, variable in variables(network).items():
         variable.assign(weights[name])
     return Model(network, Features(**features), vocabulary["alphabet"])
 
 
+def _files(folder) -> list:
+    """The files of a model that are there, weights first."""
+    return [folder / name for name in (PACKED, *FILES) if (folder / name).exists()]
+
+
 def _fingerprint(folder) -> str:
     """One hash of the files of a model: of two models that it calls equal, the logits are equal."""
-    content = b"".join(hashlib.sha256((folder / name).read_bytes()).digest() for name in FILES)
+    content = b"".join(hashlib.sha256(path.read_bytes()).digest() for path in _files(folder))
     return hashlib.sha256(content).hexdigest()

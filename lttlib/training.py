@@ -1,8 +1,7 @@
 """One short loop that trains a network for any objective, on what the machine has, and resumes exactly.
 
-An objective is called with (network, batch, seed) and returns a dict of losses, each a tensor [batch]; the one named
-"loss" is minimised. `seed` goes to the network, where it decides dropout. An objective is a function of a module, or a
-frozen dataclass where it has parameters: a checkpoint tells by its name or its fields whether it is the same.
+What an objective is stands in `objectives`. It is a function of a module, or a frozen dataclass where it has
+parameters: a checkpoint tells by its name or its fields whether it is the same.
 """
 
 import hashlib
@@ -19,7 +18,6 @@ import tensorflow as tf
 from safetensors import safe_open
 from tqdm import tqdm
 
-from lttlib import losses
 from lttlib.files import whole
 from lttlib.models import output_lengths
 from lttlib.records import mix_seeds
@@ -59,12 +57,6 @@ class Recipe:
     channel_masks: int = 0
     channel_mask_width: int = 5
     seed: int = 0
-
-
-def label_loss(network, batch, seed=None):
-    """The objective of learning from labels alone: CTC."""
-    logits, lengths = network(batch["features"], batch["feature_lengths"], seed=seed)
-    return {"loss": losses.ctc(logits, lengths, batch["labels"], batch["label_lengths"])}
 
 
 def precision() -> str:
@@ -128,7 +120,7 @@ def train(network, objective, records, recipe, checkpoint, monitor=None) -> dict
     network : models.ConvNet
         Made under the scope of `strategy()` where there are several devices.
     objective : function
-        See the module's text.
+        Called with (network, batch, seed), as those of `objectives` are.
     records : records.Records
         Utterances whose labels do not fit the network's frames are left out and listed in the result.
     recipe : Recipe
@@ -147,7 +139,7 @@ def train(network, objective, records, recipe, checkpoint, monitor=None) -> dict
     FloatingPointError
         If a loss is not finite; the last checkpoint, in which all was, is kept.
     ValueError
-        If the objective is a function within a function, of which a checkpoint cannot tell the parameters.
+        If the objective hides its parameters in a function within a function, or stored guidance would be masked.
     """
     spec, strategy = network.spec, tf.distribute.get_strategy()
     learnable = fitting(records, spec)
@@ -165,6 +157,9 @@ def train(network, objective, records, recipe, checkpoint, monitor=None) -> dict
 
     # One trace for all shapes; a distributed batch cannot be described beforehand.
     described = (learnable.batches(1).element_spec, tf.TensorSpec([2], tf.int32))
+    if {"teacher_logits", "hints"} & described[0].keys() and (recipe.time_masks or recipe.channel_masks):
+        raise ValueError("the stored guidance was made of speech without masks: let the teacher listen beside the "
+                         "student (guidance online), or set time_masks and channel_masks to 0")  # fmt: skip
     single = strategy.num_replicas_in_sync == 1
 
     @tf.function(input_signature=described if single else None, reduce_retracing=not single)
@@ -255,14 +250,19 @@ def _shared_out(batches, strategy):
     return strategy.distribute_datasets_from_function(pipeline)
 
 
+def describe(objective) -> str:
+    """Name of an objective, with its parameters."""
+    return getattr(objective, "__qualname__", repr(objective))
+
+
 def _identity(network, objective, records, recipe) -> str:
     """Changes with whatever the result of a training depends on."""
-    name = getattr(objective, "__qualname__", repr(objective))
-    if "<" in name:
+    if "<" in (name := describe(objective)):
         raise ValueError(f"the objective {name} hides its parameters: make it a frozen dataclass with __call__")
     begun = hashlib.sha256(b"".join(np.asarray(variable).tobytes() for variable in network.variables)).hexdigest()
     data = hashlib.sha256(repr([records.contents, records.alphabet, records.entries]).encode()).hexdigest()
-    return repr([network.spec, network.output_layer.compute_dtype, name, recipe, begun, data])
+    quantizers = [layer.quantizer for layer in network.layers]
+    return repr([network.spec, network.output_layer.compute_dtype, quantizers, name, recipe, begun, data])
 
 
 def _save(path, identity, state, run):

@@ -197,3 +197,41 @@ def test_a_wrong_specification_says_what_is_wrong(change, told):
 def test_features_of_other_channels_are_refused():
     with pytest.raises(ValueError, match="4 channels.*input_channels 3"):
         models.ConvNet(SPEC)(tf.zeros([1, 9, 4]), tf.constant([9]))
+
+
+def test_the_guided_part_is_the_first_layers_with_a_regressor_to_the_hints():
+    spec = dataclasses.replace(SPEC, conv="gated_conv", activation="relu", batch_norm=False)
+    expected = models.ConvSpec(
+        (6, 5), (4, 3), (2, 1), (0.1, 0.2), "gated_conv", "relu", batch_norm=False, input_channels=3, classes=12
+    )
+    assert models.guided_part(spec, 2, 12) == expected
+    assert models.guided_part(SPEC, 3, 5) == SPEC
+    network = models.ConvNet(expected)
+    x, frames = network(tf.constant(noise(2, 20, 3)), tf.constant([20, 13]))
+    assert x.shape == (2, 10, 12) and list(frames) == [10, 7]
+    assert network.output_layer.kernel.shape == (1, 5, 12)
+
+
+@pytest.mark.parametrize("layers", [-1, 0, 4])
+def test_a_guided_layer_that_the_student_does_not_have_is_refused(layers):
+    with pytest.raises(ValueError, match=f"guided {layers}: .* 1 to 3"):
+        models.guided_part(SPEC, layers, 12)
+
+
+@pytest.mark.parametrize("conv", models.CONVS)
+@pytest.mark.parametrize("layers", [1, 2, 3])
+def test_what_is_carried_over_is_the_first_layers_with_their_statistics_and_nothing_else(conv, layers):
+    spec = dataclasses.replace(SPEC, conv=conv)
+    guided = warmed(models.ConvNet(models.guided_part(spec, layers, 12), seed=5))
+    student = warmed(models.ConvNet(spec, seed=6), seed=30)
+    before = {name: value.numpy() for name, value in models.variables(student).items()}
+    models.carry_over(guided, student, layers)
+    x, lengths = tf.constant(noise(2, 20, 3)), tf.constant([20, 13])
+    np.testing.assert_array_equal(student(x, lengths, up_to=layers)[0], guided(x, lengths, up_to=layers)[0])
+    carried = tuple(f"layer{number:02}/" for number in range(1, layers + 1))
+    for name, value in models.variables(student).items():
+        source = models.variables(guided)[name].numpy() if name.startswith(carried) else before[name]
+        np.testing.assert_array_equal(value, source, err_msg=name)
+        assert not name.startswith(carried) or np.any(source != before[name]), name
+    guided.convolutions[0].kernel.assign(0 * guided.convolutions[0].kernel)
+    assert np.any(student.convolutions[0].kernel)  # a copy

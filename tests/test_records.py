@@ -1,6 +1,7 @@
 """Records: what is written, what is left out and why, what survives a crash, and in what order it is read."""
 
 import csv
+import hashlib
 import json
 import os
 import tracemalloc
@@ -334,6 +335,42 @@ def test_where_composes_and_leaves_the_original_alone(forty):
     assert len(opened.entries) == 80 and len(slow.entries) == 40
     with pytest.raises(RecordsError, match="no utterance is left"):
         chosen.where(lambda entry: False).batches(4)
+
+
+def test_by_shard_covers_each_utterance_once_under_the_hash_of_its_file(forty):
+    opened = Records(forty[1])
+    shards = dict(opened.by_shard())
+    assert len(shards) == 12 and list(shards) == opened.contents
+    assert sorted(name for part in shards.values() for name in ids(part.batches(4))) == sorted(ids(opened.batches(8)))
+    for (content, part), path in zip(shards.items(), sorted(forty[1].glob("*.tfrecord")), strict=True):
+        raw = [record.numpy() for record in tf.data.TFRecordDataset(str(path))]
+        assert content == hashlib.sha256(b"".join(raw)).hexdigest() and part.contents == [content]
+        assert [entry.id for entry in part.entries] == [tf.train.Example.FromString(r).features.feature["id"]
+                                                        .bytes_list.value[0].decode() for r in raw]  # fmt: skip
+    assert len(opened.shards) == len(opened.contents) == 12
+
+
+def test_by_shard_keeps_to_what_where_chose(forty):
+    known = {"u007", "u007@0.9", "u031"}
+    chosen = Records(forty[1]).where(lambda entry: entry.id in known)
+    parts = list(chosen.by_shard())
+    assert len(parts) <= 3 and all(part.entries for _, part in parts), "a shard of which nothing is read is left out"
+    assert sorted(name for _, part in parts for name in ids(part.batches(4))) == sorted(known)
+
+
+def test_mapped_passes_each_batch_through_its_functions_in_order_and_changes_the_contents(forty):
+    opened = Records(forty[1])
+    before = list(opened.contents)
+    once = opened.mapped(lambda batch: batch | {"sizes": tf.strings.length(batch["text"])}, "sizes")
+    twice = once.mapped(lambda batch: batch | {"doubled": 2 * batch["sizes"]}, "doubled")
+    assert opened.contents == before and twice.contents == [*before, "sizes", "doubled"]
+    seen = []
+    for batch in twice.where(lambda entry: entry.speaker == "s1").batches(4, seed=2):
+        np.testing.assert_array_equal(batch["doubled"], 2 * batch["label_lengths"])
+        seen += [name.decode() for name in batch["id"].numpy()]
+    assert sorted(seen) == sorted(entry.id for entry in opened.entries if entry.speaker == "s1")
+    assert "sizes" not in opened.batches(4).element_spec and "doubled" not in once.batches(4).element_spec
+    assert [content for content, _ in twice.by_shard()] == before
 
 
 def test_entries_tell_frames_characters_and_what_ctc_needs(forty):

@@ -1,12 +1,13 @@
 """A model folder: what is loaded is what was saved, and nothing that is not whole is loaded."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
 import tensorflow as tf
 
-from lttlib import models, storage
+from lttlib import models, packed, quantize, storage
 from lttlib.features import Features
 
 
@@ -61,3 +62,79 @@ def test_a_card_that_was_cut_short_is_named(saved):
     (folder / "card.json").write_text((folder / "card.json").read_text()[:50])
     with pytest.raises(ValueError, match="card.json is not whole"):
         storage.load(folder)
+
+
+@pytest.fixture
+def small(saved):
+    """The same model, quantized, in a folder of its own."""
+    model, folder = saved
+    quantize.attach(model.network, 3, 16, stochastic=True)
+    storage.save(folder.with_name("small"), model, technique="quantized")
+    return model, folder.with_name("small")
+
+
+REST = ["card.json", "features.json", "spec.json", "vocabulary.json"]
+
+
+def logits(network):
+    x = np.random.default_rng(3).normal(size=(2, 20, 39)).astype(np.float32)
+    return network(tf.constant(x), tf.constant([20, 9]))[0].numpy()
+
+
+def test_of_a_quantized_model_the_packed_file_is_kept_and_computes_the_same(saved, small):
+    model, folder = small
+    assert sorted(path.name for path in folder.iterdir()) == sorted(["packed.safetensors", *REST])
+    card = storage.card(folder)
+    assert card["files"] == {
+        name: (folder / name).stat().st_size for name in ("packed.safetensors", *storage.FILES[1:])
+    }
+    assert card["fingerprint"] != storage.card(saved[1])["fingerprint"] and card["technique"] == "quantized"
+    loaded = storage.load(folder)
+    assert (loaded.features, loaded.alphabet, loaded.network.spec) == (model.features, "ABCD", model.network.spec)
+    np.testing.assert_array_equal(logits(loaded.network), logits(model.network))
+    assert np.any(logits(loaded.network) != logits(storage.load(saved[1]).network))
+
+
+def test_a_packed_file_is_a_model_wherever_it_lies(small, tmp_path):
+    model, folder = small
+    shutil.copy(folder / "packed.safetensors", tmp_path / "alone.safetensors")
+    for path in (tmp_path / "alone.safetensors", str(folder / "packed.safetensors")):
+        loaded = storage.load(path)
+        assert (loaded.features, loaded.alphabet) == (model.features, "ABCD")
+        np.testing.assert_array_equal(logits(loaded.network), logits(model.network))
+    with pytest.raises(ValueError, match="spec.json is no packed model"):
+        storage.load(folder / "spec.json")
+
+
+def test_what_is_saved_over_another_kind_of_model_leaves_nothing_of_it(saved, small):
+    folder = small[1]
+    plain = storage.load(saved[1])
+    storage.save(folder, plain)
+    assert sorted(path.name for path in folder.iterdir()) == sorted(["weights.safetensors", *REST])
+    assert storage.card(folder)["fingerprint"] == storage.card(saved[1])["fingerprint"]
+    np.testing.assert_array_equal(logits(storage.load(folder).network), logits(plain.network))
+    storage.save(folder, small[0])
+    assert sorted(path.name for path in folder.iterdir()) == sorted(["packed.safetensors", *REST])
+    np.testing.assert_array_equal(logits(storage.load(folder).network), logits(small[0].network))
+
+
+def test_a_packed_file_that_was_changed_or_is_missing_or_too_many_is_refused(saved, small):
+    model, folder = small
+    path = folder / "packed.safetensors"
+    content = path.read_bytes()
+    path.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    assert packed.load(path), "alone it could be read"
+    with pytest.raises(ValueError, match="small: the files are not those"):
+        storage.load(folder)
+    path.unlink()
+    with pytest.raises(ValueError, match="small is no model: packed.safetensors is missing"):
+        storage.load(folder)
+    shutil.copy(saved[1] / "weights.safetensors", folder)
+    with pytest.raises(ValueError, match="packed.safetensors is missing"):
+        storage.load(folder)
+    path.write_bytes(content)
+    (folder / "weights.safetensors").unlink()
+    storage.load(folder)
+    shutil.copy(path, saved[1])
+    with pytest.raises(ValueError, match="pupil: the files are not those"):
+        storage.load(saved[1])

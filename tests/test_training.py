@@ -14,7 +14,7 @@ import safetensors.numpy
 import soundfile
 import tensorflow as tf
 
-from lttlib import decoding, models, records, training
+from lttlib import decoding, models, objectives, records, training
 from lttlib.corpus import Utterance
 from lttlib.features import Features
 
@@ -43,7 +43,7 @@ def tones(tmp_path_factory):
 
 def trained(tones, checkpoint, recipe=RECIPE, spec=SPEC, **options):
     network = models.ConvNet(spec)
-    history = training.train(network, training.label_loss, records.Records(tones), recipe, checkpoint, **options)
+    history = training.train(network, objectives.label_loss, records.Records(tones), recipe, checkpoint, **options)
     return network, history
 
 
@@ -115,7 +115,7 @@ def test_what_does_not_fit_the_network_is_left_out_and_listed(tones, tmp_path):
 
 def broken(network, batch, seed=None):
     """Not a number from the second epoch on: an epoch of the tones has 4 to 8 steps."""
-    terms = training.label_loss(network, batch, seed)
+    terms = objectives.label_loss(network, batch, seed)
     return {"loss": terms["loss"] * tf.where(seed[1] >= 9, np.nan, 1.0)}
 
 
@@ -132,7 +132,7 @@ class Scaled:
     scale: float
 
     def __call__(self, network, batch, seed=None):
-        return {"loss": self.scale * training.label_loss(network, batch, seed)["loss"]}
+        return {"loss": self.scale * objectives.label_loss(network, batch, seed)["loss"]}
 
 
 def test_a_checkpoint_knows_data_weights_and_objective(tones, tmp_path, capsys):
@@ -146,6 +146,19 @@ def test_a_checkpoint_knows_data_weights_and_objective(tones, tmp_path, capsys):
     assert capsys.readouterr().out.count("starting anew") == 3
     with pytest.raises(ValueError, match="frozen dataclass"):
         training.train(models.ConvNet(SPEC), lambda *_: {}, opened, short, tmp_path / "run")
+
+
+@pytest.mark.parametrize("name", ["teacher_logits", "hints"])
+@pytest.mark.parametrize("masks", [{"time_masks": 1}, {"channel_masks": 1}])
+def test_guidance_that_was_stored_without_masks_is_not_taught_with_masks(tones, tmp_path, name, masks):
+    guided = records.Records(tones).mapped(lambda batch: batch | {name: batch["features"]}, "guidance")
+    recipe = training.Recipe(epochs=1)
+    with pytest.raises(ValueError, match="without masks.*online.*time_masks and channel_masks to 0"):
+        training.train(
+            models.ConvNet(SPEC), objectives.label_loss, guided, dataclasses.replace(recipe, **masks), tmp_path / "run"
+        )
+    assert not (tmp_path / "run").exists()
+    training.train(models.ConvNet(SPEC), objectives.label_loss, guided, recipe, tmp_path / "run")
 
 
 def test_masks_are_stretches_of_limited_width_that_follow_the_seed():
@@ -182,7 +195,7 @@ def test_two_devices_share_a_batch_and_give_the_losses_of_one(tones, tmp_path):
 
 WORKER = """
 import json, sys
-from lttlib import models, training
+from lttlib import models, objectives, training
 from test_training import EXACT, trained
 with training.strategy().scope():
     _, history = trained(sys.argv[1], sys.argv[2], **EXACT)

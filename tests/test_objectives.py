@@ -1,0 +1,270 @@
+"""Objectives: their terms, what they need, and that padding and the way a teacher is heard change nothing."""
+
+from dataclasses import dataclass, replace
+
+import keras
+import numpy as np
+import pytest
+import soundfile
+import tensorflow as tf
+
+from lttlib import decoding, guidance, losses, models, objectives, records, storage, training
+from lttlib.corpus import Utterance
+from lttlib.features import Features
+from lttlib.objectives import Distillation, SequenceDistillation, Teacher
+
+FEATURES = Features(sampling_rate=8000, window_ms=20.0, stride_ms=20.0, n_mels=20)
+SPEC = models.ConvSpec((8, 6), (5, 3), (1, 1), (0.1, 0.1), input_channels=39, classes=6)
+ALPHABET = "ABCDE"
+LENGTHS = (40, 23, 31)
+
+
+def speaking(seed, spec=SPEC):
+    """A network whose likeliest class changes from frame to frame; the blank wins in some."""
+    network = models.ConvNet(spec, seed)
+    kernel = network.output_layer.kernel
+    kernel.assign(2 * np.random.default_rng(seed).normal(size=kernel.shape))
+    return network
+
+
+@pytest.fixture(scope="module")
+def teacher():
+    return Teacher("f" * 64, speaking(1))
+
+
+@pytest.fixture(scope="module")
+def student():
+    return models.ConvNet(SPEC, seed=2)
+
+
+@pytest.fixture
+def batch():
+    """Three utterances; what stands beyond their ends is loud."""
+    random = np.random.default_rng(0)
+    return {
+        "features": tf.constant(random.normal(size=(3, 40, 39)).astype(np.float32)),
+        "feature_lengths": tf.constant(LENGTHS),
+        "labels": tf.constant(random.integers(5, size=(3, 6)), tf.int32),
+        "label_lengths": tf.constant([6, 3, 4]),
+    }
+
+
+def stored(batch, teacher):
+    """The batch as it is with the teacher's logits stored beside it."""
+    logits, lengths = teacher.network(batch["features"], batch["feature_lengths"])
+    return batch | {"teacher_logits": logits * tf.sequence_mask(lengths, 40, tf.float32)[..., None]}
+
+
+def without_labels(batch):
+    return {name: value for name, value in batch.items() if "label" not in name}
+
+
+def of(network, batch):
+    return network(batch["features"], batch["feature_lengths"])
+
+
+def test_labels_alone_are_ctc(student, batch):
+    expected = losses.ctc(*of(student, batch), batch["labels"], batch["label_lengths"])
+    np.testing.assert_array_equal(objectives.label_loss(student, batch)["loss"], expected)
+
+
+def test_with_alpha_0_distillation_is_ctc_and_with_1_the_teacher_alone_without_labels(student, teacher, batch):
+    logits, lengths = of(student, batch)
+    ctc = losses.ctc(logits, lengths, batch["labels"], batch["label_lengths"])
+    told = losses.distillation(logits, of(teacher.network, batch)[0], lengths, 3.0, "symmetric")
+    assert np.all(np.abs(ctc - told) > 1)
+    objective = Distillation(0, 3.0, "symmetric", teacher)
+    np.testing.assert_allclose(objective(student, batch)["loss"], ctc, rtol=1e-6)
+    alone = replace(objective, alpha=1)(student, without_labels(batch))
+    assert set(alone) == {"loss", "distillation"}
+    np.testing.assert_allclose(alone["loss"], told, rtol=1e-6)
+    mixed = replace(objective, alpha=0.3)(student, batch)
+    np.testing.assert_allclose(mixed["loss"], 0.7 * ctc + 0.3 * told, rtol=1e-5)
+    np.testing.assert_allclose(mixed["ctc"], ctc, rtol=1e-6)
+    np.testing.assert_allclose(mixed["distillation"], told, rtol=1e-6)
+
+
+@pytest.mark.parametrize("alpha", [-0.1, 1.1, float("nan")])
+def test_alpha_outside_0_to_1_is_refused(alpha):
+    with pytest.raises(ValueError, match=f"alpha.*{alpha}"):
+        Distillation(alpha)
+
+
+OBJECTIVES = [Distillation(0.5, 2.0), Distillation(1, 1.0, "non_blank"), SequenceDistillation()]
+
+
+@pytest.mark.parametrize("objective", OBJECTIVES, ids=repr)
+def test_a_stored_teacher_and_one_beside_the_student_teach_the_same(student, teacher, batch, objective):
+    """The same losses and the same gradients; dropout is the student's alone."""
+    seed, found = tf.constant([1, 2]), []
+    for heard, beside in ((stored(batch, teacher), None), (batch, teacher)):
+        with tf.GradientTape() as tape:
+            terms = replace(objective, teacher=beside)(student, heard, seed)
+        variables = [*student.trainable_variables, *teacher.network.trainable_variables]
+        found.append((terms, tape.gradient(terms["loss"], variables)))
+    (ours, to_ours), (theirs, to_theirs) = found
+    assert set(ours) == set(theirs)
+    for name, value in ours.items():
+        np.testing.assert_allclose(value, theirs[name], rtol=1e-5)
+    count = len(student.trainable_variables)
+    for one, two in zip(to_ours[:count], to_theirs[:count], strict=True):
+        np.testing.assert_allclose(one, two, atol=1e-4)
+    assert to_theirs[count:] == [None] * count, "no gradient goes to the teacher"
+
+
+@dataclass(frozen=True)
+class Hints:
+    def __call__(self, network, batch, seed=None):
+        return objectives.hint_loss(network, batch, seed)
+
+
+@pytest.mark.parametrize("objective", [*OBJECTIVES, Hints()], ids=repr)
+def test_an_utterance_alone_has_the_loss_that_it_has_in_a_batch(student, teacher, batch, objective):
+    if isinstance(objective, Hints):
+        batch = batch | {"hints": tf.random.stateless_normal([3, 40, 6], [1, 2])}
+    else:
+        batch = stored(batch, teacher)
+    together = objective(student, batch)["loss"]
+    for row, length in enumerate(LENGTHS):
+        alone = {name: value[row : row + 1] for name, value in batch.items()}
+        for name in ("features", "teacher_logits", "hints"):
+            if name in alone:
+                alone[name] = alone[name][:, :length]
+        alone["labels"] = alone["labels"][:, : alone["label_lengths"][0]]
+        np.testing.assert_allclose(objective(student, alone)["loss"][0], together[row], rtol=1e-4)
+
+
+# What the teacher writes down
+
+
+def test_sequence_distillation_is_ctc_on_the_teachers_greedy_transcript(student, teacher, batch):
+    said, lengths = of(teacher.network, batch)
+    texts = decoding.greedy(said.numpy(), lengths.numpy(), ALPHABET)
+    assert len(set(map(len, texts))) == 3 and all(len(text) > 4 for text in texts)
+    labels = np.zeros((3, max(map(len, texts))), np.int32)
+    for row, text in zip(labels, texts, strict=True):
+        row[: len(text)] = [ALPHABET.index(letter) for letter in text]
+    expected = losses.ctc(*of(student, batch), tf.constant(labels), tf.constant([len(text) for text in texts]))
+    found = SequenceDistillation(teacher)(student, without_labels(batch))
+    np.testing.assert_allclose(found["loss"], expected, rtol=1e-5)
+
+
+def path_logits(paths):
+    """Logits whose best path is the given one; "_" is the blank."""
+    return tf.constant(
+        10 * np.eye(6)[[[(ALPHABET + "_").index(letter) for letter in path] for path in paths]], tf.float32
+    )
+
+
+@pytest.mark.parametrize("paths", [["__AA_AB_DD", "__________", "C_________"], ["__________"] * 3])
+def test_of_an_utterance_in_which_the_teacher_hears_nothing_nothing_is_learned(student, batch, paths):
+    """The others are learned from all the same; letters in the padding (the third has 9 frames) are not heard."""
+    paths = [*paths[:2], "_" * 9 + "B" if paths[2][0] == "_" else paths[2]]
+    batch = without_labels(batch) | {
+        "features": batch["features"][:, :10], "feature_lengths": tf.constant([10, 10, 9]),
+        "teacher_logits": path_logits(paths),
+    }  # fmt: skip
+    with tf.GradientTape() as tape:
+        loss = SequenceDistillation()(student, batch)["loss"]
+    gradients = tape.gradient(loss, student.trainable_variables)
+    assert all(np.isfinite(gradient).all() for gradient in gradients)
+    heard = np.array(["AABD" if "A" in paths[0] else "", "", "C" if "C" in paths[2] else ""])
+    np.testing.assert_array_equal(loss.numpy() > 0, heard != "")
+    assert any(np.any(gradient) for gradient in gradients) == bool("".join(heard))
+    logits, lengths = of(student, batch)
+    for row, text in enumerate(heard):
+        if text:
+            labels = tf.constant([[ALPHABET.index(letter) for letter in text]])
+            expected = losses.ctc(logits[row : row + 1], lengths[row : row + 1], labels, [len(text)])
+            np.testing.assert_allclose(loss[row], expected[0], rtol=1e-5)
+
+
+# Hints
+
+
+def test_a_few_steps_teach_the_guided_part_to_foretell_the_hints(batch):
+    """And the student that takes over its layers has them as they are."""
+    deep = speaking(1, replace(SPEC, filters=(8, 12)))
+    hints, _ = deep(batch["features"], batch["feature_lengths"], up_to=2)
+    guided = models.ConvNet(models.guided_part(SPEC, 1, 12))
+    optimizer = keras.optimizers.Adam(0.01)
+
+    @tf.function
+    def step():
+        with tf.GradientTape() as tape:
+            loss = objectives.hint_loss(guided, batch | {"hints": hints}, tf.constant([1, 1]))["loss"]
+        gradients = tape.gradient(loss, guided.trainable_variables)
+        optimizer.apply(gradients, guided.trainable_variables)
+        return tf.reduce_sum(loss)
+
+    optimizer.build(guided.trainable_variables)
+    found = [float(step()) for _ in range(60)]
+    assert found[-1] < 0.6 * found[0]
+    activations, lengths = of(guided, batch)
+    np.testing.assert_allclose(
+        objectives.hint_loss(guided, batch | {"hints": hints})["loss"],
+        losses.hint(activations, hints, lengths),
+        rtol=1e-6,
+    )
+
+
+# In training
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """Records of 12 utterances of noise, a teacher's folder and what it says, exactly."""
+    folder, random = tmp_path_factory.mktemp("made"), np.random.default_rng(0)
+    utterances = []
+    for number in range(12):
+        path = folder / f"{number:02d}.flac"
+        soundfile.write(path, random.normal(scale=0.1, size=random.integers(3200, 8000)), 8000)
+        utterances.append(Utterance(path.stem, "1", "train", path, "".join(random.permutation(list(ALPHABET)))))
+    records.write(utterances, folder / "records", FEATURES, alphabet=ALPHABET, cores=1, shard_size=5)
+    storage.save(folder / "teacher", storage.Model(speaking(1), FEATURES, ALPHABET))
+    opened = records.Records(folder / "records")
+    guidance.write(opened, folder / "teacher", folder / "said", form="float32")
+    return opened, folder / "teacher", guidance.Guidance(folder / "said", folder / "teacher")
+
+
+RECIPE = training.Recipe(epochs=2, batch_size=4, learning_rate=0.01)
+
+
+def test_a_student_of_stored_guidance_is_the_student_of_the_teacher_beside_it(made, tmp_path):
+    opened, folder, said = made
+    runs = [(Distillation(0.5), said.join(opened, SPEC)), (Distillation(0.5, teacher=Teacher.load(folder)), opened)]
+    told = []
+    for number, (objective, data) in enumerate(runs):
+        history = training.train(models.ConvNet(SPEC), objective, data, RECIPE, tmp_path / f"{number}")
+        told.append([[epoch[name] for name in ("loss", "ctc", "distillation")] for epoch in history["epochs"]])
+    np.testing.assert_allclose(told[0], told[1], rtol=1e-3)
+    assert told[0][1][0] < told[0][0][0]
+
+
+def test_the_name_of_an_objective_tells_its_parameters_and_teacher_but_no_address(made):
+    _, folder, _ = made
+    fingerprint = storage.card(folder)["fingerprint"]
+    one, two = Teacher.load(folder), Teacher.load(folder)
+    assert one.fingerprint == fingerprint and one.network is not two.network
+    kinds = [
+        Distillation(), Distillation(0.7), Distillation(temperature=3.0), Distillation(frames="symmetric"),
+        Distillation(teacher=one), Distillation(teacher=replace(one, fingerprint="0")),
+        SequenceDistillation(), SequenceDistillation(one),
+    ]  # fmt: skip
+    assert len(set(map(repr, kinds))) == len(kinds)
+    assert repr(Distillation(teacher=one)) == repr(Distillation(teacher=two))
+    assert fingerprint in repr(SequenceDistillation(one))
+    assert not any("<" in repr(kind) or " at 0x" in repr(kind) for kind in kinds)
+
+
+def test_a_checkpoint_knows_whose_guidance_it_is_of(made):
+    opened, folder, said = made
+    network, joined = models.ConvNet(SPEC), said.join(opened, SPEC)
+
+    def identity(objective, data):
+        return training._identity(network, objective, data, RECIPE)
+
+    beside = Distillation(1, 3.0, teacher=Teacher.load(folder))
+    kinds = [(Distillation(1), joined), (Distillation(1, 3.0), joined), (beside, joined), (beside, opened)]
+    assert len({identity(*kind) for kind in kinds}) == 4
+    assert identity(beside, opened) == identity(replace(beside, teacher=Teacher.load(folder)), opened)
