@@ -41,10 +41,35 @@ def parser():
     run.add_argument("--from", dest="start", metavar="02", help="begin with this notebook")
     pair = {"nargs": 2, "action": "append", "default": [], "metavar": ("NAME", "VALUE")}
     run.add_argument("-p", "--parameter", **pair, help="another value for a parameter; may be repeated")
+    run.add_argument("--reports", default="", metavar="NAME", help="keep the reports of this run apart")
     run.set_defaults(command=_run)
 
+    sweep = commands.add_parser(
+        "sweep", help="run notebooks with each combination of some values; goes on where it stopped"
+    )
+    sweep.add_argument("profile", help="a file of notebooks/params")
+    sweep.add_argument("--only", action="append", required=True, metavar="04", help="a notebook; may be repeated")
+    sweep.add_argument(
+        "--grid", nargs="+", action="append", required=True, metavar=("NAME", "VALUE"), help="values of a parameter"
+    )
+    sweep.add_argument("-p", "--parameter", **pair, help="another value for a parameter; may be repeated")
+    sweep.add_argument("--jobs", type=int, default=1, help="runs at a time (default: %(default)s)")
+    sweep.set_defaults(command=_sweep)
+
+    quantize = commands.add_parser(
+        "quantize", help="round the weights of a trained model and write it as one small file"
+    )
+    quantize.add_argument("model", type=Path, help="folder of a model")
+    quantize.add_argument("--bits", type=int, default=4, help="of a weight, 1 to 8 (default: %(default)s)")
+    quantize.add_argument("--bucket", type=int, default=256, help="weights that share a scale (default: %(default)s)")
+    quantize.add_argument("--stochastic", action="store_true", help="round up or down by chance, right on average")
+    quantize.add_argument("--out", type=Path, help="(default: MODEL-<bits>bits.safetensors)")
+    quantize.set_defaults(command=_quantize)
+
     evaluate = commands.add_parser("evaluate", help="measure the error rates of a model on a split of a corpus")
-    evaluate.add_argument("model", type=Path, help="folder of a model, such as data/quick/models/teacher")
+    evaluate.add_argument(
+        "model", type=Path, help="folder of a model, such as data/quick/models/teacher, or a packed file"
+    )
     evaluate.add_argument("corpus_root", type=Path, help="folder of a corpus in the LibriSpeech layout")
     evaluate.add_argument("split", help="dev-clean is one folder, dev all that begin with dev-")
     evaluate.add_argument("--decoder", default="greedy", help="(default: %(default)s)")
@@ -52,7 +77,7 @@ def parser():
     evaluate.set_defaults(command=_evaluate)
 
     transcribe = commands.add_parser("transcribe", help="write down what recordings say, a line each")
-    transcribe.add_argument("model", type=Path, help="folder of a model")
+    transcribe.add_argument("model", type=Path, help="folder of a model, or a packed file")
     transcribe.add_argument("audio", type=Path, nargs="+", help="sound files")
     transcribe.set_defaults(command=_transcribe)
 
@@ -67,10 +92,36 @@ def _run(arguments):
     from lttlib import course, report
 
     try:
-        course.run(arguments.profile, arguments.only, arguments.start, dict(arguments.parameter))
+        course.run(arguments.profile, arguments.only, arguments.start, dict(arguments.parameter), arguments.reports)
     except report.NotebookError as error:
         print(f"ltt: {error}", file=sys.stderr)
         return 1
+    return 0
+
+
+def _sweep(arguments):
+    from lttlib import sweep
+
+    grid = {}
+    for name, *values in arguments.grid:
+        grid.setdefault(name, []).extend(values)
+    failed = sweep.run(arguments.profile, arguments.only, grid, dict(arguments.parameter), arguments.jobs)
+    for row in sweep.summary(arguments.profile, grid):
+        values = " ".join(f"{name}={value}" for name, value in row["values"].items())
+        about = f"{row['parameters']:9,} parameters {row['bytes']:9,} bytes {row['runs']} runs"
+        print(f"{row['technique']:16}{values:24}{row['split']:8}{row['LER']:7.2f} +- {row['half']:.2f} % {about}")
+    return 1 if failed else 0
+
+
+def _quantize(arguments):
+    with contextlib.redirect_stdout(sys.stderr):
+        from lttlib import packed, quantize, storage
+
+        model = storage.load(arguments.model)
+        quantize.attach(model.network, arguments.bits, arguments.bucket, stochastic=arguments.stochastic)
+        out = arguments.out or arguments.model.with_name(f"{arguments.model.name}-{arguments.bits}bits.safetensors")
+        size = packed.save(out, model.network, model.features, model.alphabet, 0 if arguments.stochastic else None)
+    print(f"{out}: {size:,} bytes for {model.network.count_params():,} parameters")
     return 0
 
 
@@ -117,3 +168,7 @@ def _corpus(arguments):
     root = arguments.root or course.DATA / "corpora" / arguments.name
     print(corpus.obtain(arguments.name, root))
     return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -26,10 +26,14 @@ def folder(profile):
 
 
 def figure_path(profile, name):
-    """Path for a figure that a page outside the notebooks shows: ``figures/<profile>-<name>.png``."""
-    home = NOTEBOOKS.parent if DATA == NOTEBOOKS.parent / "data" else DATA  # data of its own, figures of its own
-    (home / "figures").mkdir(parents=True, exist_ok=True)
-    return home / "figures" / f"{profile}-{name}.png"
+    """Path for a figure that a page outside the notebooks shows: ``figures/<profile>-<name>.png``.
+
+    Runs with data of their own, and those of a sweep (the variable LTT_FIGURES), have figures of their own.
+    """
+    home = NOTEBOOKS.parent if DATA == NOTEBOOKS.parent / "data" else DATA
+    place = Path(os.environ.get("LTT_FIGURES") or home / "figures")
+    place.mkdir(parents=True, exist_ok=True)
+    return place / f"{profile}-{name}.png"
 
 
 def require(path, made_by):
@@ -126,7 +130,7 @@ def plan(name, only=(), start=None, overrides=None):
     ]
 
 
-def run(profile="quick", only=(), start=None, parameters=None):
+def run(profile="quick", only=(), start=None, parameters=None, reports=""):
     """Run notebooks in their order, showing what they print, and return the Path of the page that links their reports.
 
     Parameters
@@ -138,6 +142,8 @@ def run(profile="quick", only=(), start=None, parameters=None):
     parameters : dict, optional
         Values that go before the profile's; a text is read as the declared type. A relative path (the name ends in
         ``_root`` or ``_path``) counts from the caller's folder.
+    reports : str, optional
+        A folder within ``data/<profile>/reports`` for the reports and figures of this run alone.
 
     Raises
     ------
@@ -148,14 +154,15 @@ def run(profile="quick", only=(), start=None, parameters=None):
         A notebook failed; those after it have not run.
     """
     steps = plan(profile, only, start, parameters)
-    reports = folder(profile) / "reports"
-    reports.mkdir(parents=True, exist_ok=True)
+    place = folder(profile) / "reports" / reports
+    place.mkdir(parents=True, exist_ok=True)
+    variables = {"LTT_DATA": str(DATA)} | ({"LTT_FIGURES": str(place)} if reports else {})
     try:
         for notebook, values in steps:
             print(f"{notebook.stem} ...", flush=True)
-            print(f"{notebook.stem} {report.execute(notebook, values, reports, str(DATA)):.0f} s", flush=True)
+            print(f"{notebook.stem} {report.execute(notebook, values, place, variables):.0f} s", flush=True)
     finally:
-        index = report.write_index(reports, profile)
+        index = report.write_index(place, profile)
     print(f"Report: {index}")
     return index
 

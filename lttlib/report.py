@@ -30,7 +30,7 @@ class NotebookError(RuntimeError):
     """A notebook stopped; the message names the cell, its error and the file that holds the notebook so far."""
 
 
-def execute(notebook, values, reports, data):
+def execute(notebook, values, reports, variables):
     """Run a notebook, in its own folder, and publish its report in the folder `reports`.
 
     Parameters
@@ -38,8 +38,8 @@ def execute(notebook, values, reports, data):
     notebook, reports : Path
     values : dict
         Parameters to inject.
-    data : str
-        LTT_DATA for the kernel.
+    variables : dict
+        Environment variables for the kernel.
 
     Returns
     -------
@@ -64,7 +64,7 @@ def execute(notebook, values, reports, data):
     before = dict(os.environ)
     partial.unlink(missing_ok=True)
     try:
-        os.environ.update(quiet, LTT_BATCH="1", LTT_DATA=data, JUPYTER_PATH=kernels)
+        os.environ.update(quiet, LTT_BATCH="1", JUPYTER_PATH=kernels, **variables)
         executed = papermill.execute_notebook(
             notebook,
             partial,

@@ -1,6 +1,7 @@
 """The command: quick help, one-line errors, and results that a program can read."""
 
 import json
+import shutil
 import subprocess
 import sys
 
@@ -36,11 +37,23 @@ def test_help_names_every_command_and_imports_nothing_heavy():
         "import sys, lttlib.cli as c; c.parser().print_help(); print(sorted(m.partition('.')[0] for m in sys.modules))"
     )
     shown = subprocess.run([sys.executable, "-c", look], capture_output=True, text=True, check=True).stdout
-    assert all(command in shown for command in ("run", "evaluate", "transcribe", "corpus"))
+    assert all(command in shown for command in ("run", "sweep", "quantize", "evaluate", "transcribe", "corpus"))
     assert not any(f"'{heavy}'" in shown for heavy in ("tensorflow", "keras", "numpy", "papermill", "librosa"))
 
 
-@pytest.mark.parametrize("arguments", [[], ["evaluate", "model"], ["walk"], ["run", "-p", "epochs"]])
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        [],
+        ["evaluate", "model"],
+        ["walk"],
+        ["run", "-p", "epochs"],
+        ["sweep", "quick", "--only", "01"],
+        ["sweep", "quick", "--grid", "seed", "1"],
+        ["quantize"],
+        ["quantize", "model", "--bits", "few"],
+    ],
+)
 def test_a_wrong_command_line_exits_with_2(arguments, capsys):
     with pytest.raises(SystemExit) as stopped:
         cli.main(arguments)
@@ -59,6 +72,58 @@ def test_a_failing_notebook_exits_with_1_and_a_short_message(home, capsys):  # n
     assert cli.main(["run"]) == 1
     err = capsys.readouterr().err
     assert "ZeroDivisionError" in err and "Traceback" not in err and err.count("\n") == 3
+
+
+def test_reports_with_a_name_are_kept_apart(home, monkeypatch, capsys):  # noqa: F811
+    from lttlib import report
+
+    places = []
+    monkeypatch.setattr(report, "execute", lambda notebook, values, place, variables: places.append(place) or 1.0)
+    for options in ([], ["--reports", "mine"]):
+        assert cli.main(["run", "digits", "--only", "01", *options]) == 0
+    reports = home / "data" / "digits" / "reports"
+    assert places == [reports, reports / "mine"]
+    assert str(reports / "mine" / "index.html") in capsys.readouterr().out.splitlines()[-1]
+    assert sorted(path.name for path in reports.rglob("*")) == ["index.html", "index.html", "mine"]
+
+
+@pytest.mark.parametrize("failed, code", [([], 0), (["seed=1"], 1)])
+def test_a_sweep_shows_what_it_found_and_exits_with_1_if_a_run_failed(home, monkeypatch, capsys, failed, code):  # noqa: F811
+    from lttlib import sweep
+
+    asked = []
+    monkeypatch.setattr(sweep, "run", lambda *arguments: asked.append(arguments) or failed)
+    for alpha, seed, rate in (("0", "1", 10.0), ("0", "2", 12.0), ("0.5", "1", 7.0)):
+        place = home / "data" / "quick" / "models" / f"alpha={alpha},seed={seed}-distilled"
+        place.mkdir(parents=True)
+        card = {"parameters": 12345, "files": {"weights": 6789}, "results": {"dev": {"LER": rate}}}
+        (place / "card.json").write_text(json.dumps(card))
+    words = "sweep quick --only 04 --only 05 --grid alpha 0 0.5 --grid seed 1 --grid seed 2 -p epochs 3 --jobs 2"
+    assert cli.main(words.split()) == code
+    grid = {"alpha": ["0", "0.5"], "seed": ["1", "2"]}
+    assert asked == [("quick", ["04", "05"], grid, {"epochs": "3"}, 2)]
+    one, two = (line.split() for line in capsys.readouterr().out.splitlines())
+    about = ["12,345", "parameters", "6,789", "bytes"]
+    assert one == ["distilled", "alpha=0", "dev", "11.00", "+-", "12.71", "%", *about, "2", "runs"]
+    assert two == ["distilled", "alpha=0.5", "dev", "7.00", "+-", "nan", "%", *about, "1", "runs"]
+
+
+@pytest.mark.parametrize(
+    "words, told",
+    [
+        ("--grid epoch 1 2", "did you mean 'epochs'"),
+        ("--grid epochs 1 two", "'epochs' expects int, not 'two'"),
+        ("--grid epochs", "a grid needs"),
+        ("--grid epochs 1 1", "both be named 'epochs=1'"),
+        ("--grid epochs 1 --jobs 0", "jobs must be at least 1"),
+    ],
+)
+def test_a_refused_sweep_is_one_line_on_stderr(home, capsys, words, told):  # noqa: F811
+    declared = PARAMETERS + 'epochs: int = 3  # passes\nstudent: str = ""  # name\n'
+    write_notebook(home / "notebooks", "03_student.ipynb", declared, "1 / 0")
+    assert cli.main(["sweep", "quick", "--only", "03", *words.split()]) == 2
+    out, err = capsys.readouterr()
+    assert out == "" and told in err and err.startswith("ltt: error: ") and err.count("\n") == 1
 
 
 def test_an_error_that_nobody_foresaw_keeps_its_traceback(monkeypatch):
@@ -116,3 +181,73 @@ def test_transcribe_reports_what_it_cannot_use_and_reads_the_rest(spoken, tmp_pa
     assert "broken.wav" in err and "missing.wav" in err and err.count("\n") == 2
     assert cli.main(["transcribe", str(spoken / "pupil"), *whole]) == 0
     assert capsys.readouterr().out.startswith(out.splitlines()[0])
+
+
+def evaluated(model, spoken, capsys):
+    """What `ltt evaluate --json` tells, less what depends on the clock."""
+    assert cli.main(["evaluate", str(model), str(spoken / "corpus"), "dev", "--json"]) == 0
+    result = json.loads(capsys.readouterr().out)
+    return {name: value for name, value in result.items() if name != "real_time_factor"}
+
+
+def test_quantize_writes_a_file_of_the_size_it_tells(spoken, tmp_path, capsys):
+    """39 x 5 x 8 and 8 x 29 weights, in buckets of 256: 7 and 1; 69 other numbers."""
+    shutil.copytree(spoken / "pupil", tmp_path / "pupil")
+    assert cli.main(["quantize", str(tmp_path / "pupil")]) == 0
+    out, err = capsys.readouterr()
+    path = tmp_path / "pupil-4bits.safetensors"
+    size = path.stat().st_size
+    assert (out, err) == (f"{path}: {size:,} bytes for 1,861 parameters\n", "")
+    assert 780 + 116 + 8 * (7 + 1) + 4 * 69 < size < 780 + 116 + 8 * (7 + 1) + 4 * 69 + 1500
+    sizes = {}
+    for bits, bucket in (("1", "256"), ("8", "256"), ("8", "16")):
+        path = tmp_path / "made" / f"{bits}-{bucket}.safetensors"
+        command = ["quantize", str(tmp_path / "pupil"), "--bits", bits, "--bucket", bucket, "--out", str(path)]
+        assert cli.main(command) == 0 and f"{path}: " in capsys.readouterr().out
+        sizes[bits, bucket] = path.stat().st_size
+    # Seven more bits for each of 1,792 weights; 98 and 15 buckets instead of 7 and 1; the header may vary a little.
+    assert sizes["8", "256"] - sizes["1", "256"] == pytest.approx(7 * 1792 / 8, abs=64)
+    assert sizes["8", "16"] - sizes["8", "256"] == pytest.approx(8 * (98 + 15 - 8), abs=64)
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["made", "pupil", "pupil-4bits.safetensors"]
+
+
+def test_what_quantize_writes_can_be_measured_and_listened_with(spoken, tmp_path, capsys):
+    from lttlib import evaluation, quantize, storage
+
+    path = tmp_path / "small.safetensors"
+    assert cli.main(["quantize", str(spoken / "pupil"), "--bits", "1", "--bucket", "64", "--out", str(path)]) == 0
+    capsys.readouterr()
+    model = storage.load(spoken / "pupil")
+    quantize.attach(model.network, 1, 64)
+    assert evaluated(path, spoken, capsys) != evaluated(spoken / "pupil", spoken, capsys)
+    result, audio = evaluated(path, spoken, capsys), sorted((spoken / "corpus").rglob("*.flac"))
+    texts = evaluation.transcribe(model, audio)
+    assert result["LER"] == pytest.approx(evaluation.score(["SOME WORDS"] * 3, texts[:3])["LER"])
+    assert cli.main(["transcribe", str(path), *map(str, audio)]) == 0
+    assert [line.split("\t")[1] for line in capsys.readouterr().out.splitlines()] == texts
+
+
+def test_stochastic_rounding_is_another_one_and_always_the_same(spoken, tmp_path, capsys):
+    made = []
+    for number, options in enumerate(([], ["--stochastic"], ["--stochastic"])):
+        path = tmp_path / f"{number}.safetensors"
+        assert cli.main(["quantize", str(spoken / "pupil"), "--bits", "2", "--out", str(path), *options]) == 0
+        made.append(path.read_bytes())
+    assert made[0] != made[1] == made[2] and len(made[0]) == len(made[1])
+
+
+@pytest.mark.parametrize(
+    "model, options, told",
+    [
+        ("pupil", ["--bits", "9"], "bits must be 1 to 8, not 9"),
+        ("pupil", ["--bits", "0"], "bits must be 1 to 8, not 0"),
+        ("pupil", ["--bucket", "0"], "bucket_size must be positive, not 0"),
+        ("nobody", [], "nobody is no model"),
+        ("corpus/dev/7/1/7-1.trans.txt", [], "7-1.trans.txt is no packed model"),
+    ],
+)
+def test_what_cannot_be_quantized_is_one_line_and_no_file(spoken, tmp_path, capsys, model, options, told):
+    path = tmp_path / "small.safetensors"
+    assert cli.main(["quantize", str(spoken / model), "--out", str(path), *options]) == 2
+    out, err = capsys.readouterr()
+    assert out == "" and told in err and err.count("\n") == 1 and list(tmp_path.iterdir()) == []

@@ -188,6 +188,33 @@ def test_run_leaves_whole_reports_and_an_index(home, capsys):
     assert executed.metadata.papermill.parameters == {"profile": "digits"}
 
 
+def test_figures_for_other_pages_stand_apart_from_those_of_runs_apart(home, monkeypatch):
+    monkeypatch.delenv("LTT_FIGURES", raising=False)
+    assert course.figure_path("digits", "path") == home / "figures" / "digits-path.png"
+    monkeypatch.setattr(course, "DATA", home / "elsewhere")
+    assert course.figure_path("digits", "path") == home / "elsewhere" / "figures" / "digits-path.png"
+    monkeypatch.setenv("LTT_FIGURES", str(home / "a" / "b"))
+    assert course.figure_path("digits", "path") == home / "a" / "b" / "digits-path.png"
+    assert (home / "a" / "b").is_dir() and (home / "figures").is_dir()
+
+
+def test_a_run_with_reports_of_its_own_leaves_those_of_others_and_the_figures(home, monkeypatch):
+    monkeypatch.delenv("LTT_FIGURES", raising=False)
+    reports = home / "data" / "digits" / "reports"
+    reports.mkdir(parents=True)
+    (reports / "01_features.html").write_text("another's")
+    look = "from lttlib import course\ncourse.figure_path(profile, 'shown').write_text(str(course.DATA))"
+    write_notebook(home / "notebooks", "01_features.ipynb", PARAMETERS, look)
+    before = dict(os.environ)
+    index = course.run("digits", only=["01"], reports="mine")
+    assert dict(os.environ) == before and index == reports / "mine" / "index.html"
+    names = ["01_features.html", "01_features.ipynb", "digits-shown.png", "index.html"]
+    assert sorted(path.name for path in index.parent.iterdir()) == names
+    assert (index.parent / "digits-shown.png").read_text() == str(home / "data")
+    assert sorted(path.name for path in reports.iterdir()) == ["01_features.html", "mine"]
+    assert (reports / "01_features.html").read_text() == "another's" and not (home / "figures").exists()
+
+
 def test_a_failing_notebook_keeps_what_it_did_and_the_report_before_it(home):
     notebooks, reports = home / "notebooks", home / "data" / "quick" / "reports"
     course.run("quick", only=["01"])

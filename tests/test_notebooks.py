@@ -39,7 +39,7 @@ def run(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(course, "DATA", home / "data")
         patch.setenv("LTT_DATA", str(home / "data"))
-        course.run("quick", parameters=small | {"corpus_root": str(home / "corpus")})
+        course.run("quick", ["00", "01", "02"], parameters=small | {"corpus_root": str(home / "corpus")})
     return home
 
 
