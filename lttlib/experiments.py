@@ -55,7 +55,7 @@ def learn(home, network, objective, records, recipe, scored, *, monitor=None, co
     history = training.train(network, objective, records, recipe, f"{home}.checkpoint", monitor)
     model = storage.Model(network, records.features, records.alphabet)
     about = {"seed": recipe.seed, "objective": training.describe(objective), "recipe": vars(recipe)}
-    storage.save(home, model, **about, precision=network.output_layer.compute_dtype, **history, **facts)
+    storage.save(home, model, **about, precision=network.output_layer.dtype_policy.name, **history, **facts)
     return score(home, scored, cores)
 
 
