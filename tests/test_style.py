@@ -22,8 +22,8 @@ SOLUTIONS = sorted((HOME / "notebooks" / "solutions").glob("*.ipynb"))
 PROFILES = sorted((HOME / "notebooks" / "params").glob("*.yaml"))
 MODULES = sorted((HOME / "lttlib").glob("*.py"))
 # From the roof down: a module imports only what stands after it. plots stands alone.
-FLOORS = """cli sweep course report deploy experiments evaluation decoding guidance objectives training losses storage packed
-quantize models records examples features corpus sources synthesis sentences espeak archives text files
+FLOORS = """cli sweep course report deploy experiments evaluation decoding guidance objectives training losses storage
+packed quantize models records examples features corpus sources synthesis sentences espeak archives text files
 plots""".split()
 SECTIONS = ["What you will learn", "What can go wrong", "What we learned", "Exercises", "References"]
 
