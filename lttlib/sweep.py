@@ -76,13 +76,13 @@ def run(profile, only, grid, parameters=None, jobs=1, naming="student") -> list:
     if twice := {naming, *grid} & set(parameters or {}) or {naming} & set(grid):
         raise ValueError(f"{', '.join(twice)}: the sweep itself gives these their values")
     home = course.folder(profile) / "reports"
-    home.mkdir(parents=True, exist_ok=True)
     todo = {}
     for name, values in names(grid).items():
         given = dict(parameters or {}) | values | {naming: name}
         steps = course.plan(profile, only, None, given)
         if not all((home / name / f"{notebook.stem}.html").exists() for notebook, _ in steps):
             todo[name] = given
+    home.mkdir(parents=True, exist_ok=True)
     print(f"{len(names(grid)) - len(todo)} of {len(names(grid))} done before", flush=True)
 
     def one(name):

@@ -160,6 +160,9 @@ def test_a_failure_is_named_its_log_is_kept_and_it_alone_is_run_again(runs, caps
         (["04"], {"held": ["['a']", '["a"]']}, {}, 1, "both be named"),
         (["04"], {"seed": []}, {}, 1, "a grid needs"),
         (["04"], {"seed": ["1"]}, {}, 0, "jobs must be at least 1"),
+        (["04"], {"seed": ["1"]}, {"seed": "2"}, 1, "seed: the sweep itself"),
+        (["04"], {"seed": ["1"]}, {"student": "mine"}, 1, "student: the sweep itself"),
+        (["04"], {"student": ["a", "b"]}, {}, 1, "student: the sweep itself"),
     ],
 )
 def test_what_cannot_be_is_refused_before_anything_runs(runs, only, grid, parameters, jobs, told):
