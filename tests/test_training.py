@@ -203,6 +203,7 @@ print("LOSSES", json.dumps([epoch["loss"] for epoch in history["epochs"]]))
 """
 
 
+@pytest.mark.processes
 def test_two_processes_share_a_batch_and_give_the_losses_of_one(tones, tmp_path):
     _, alone = trained(tones, tmp_path / "alone", **EXACT)
     ports = []
