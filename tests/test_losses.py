@@ -84,14 +84,15 @@ def test_equals_torch():
     with tf.GradientTape() as tape:
         tape.watch(logits)
         loss = losses.ctc(logits, lengths, labels, label_lengths)
-    theirs = torch.tensor(logits.numpy(), requires_grad=True)
+    theirs = torch.tensor(logits.numpy(), dtype=torch.float64, requires_grad=True)
     expected = torch.nn.functional.ctc_loss(
         theirs.log_softmax(-1).transpose(0, 1), torch.tensor(labels.numpy()), torch.tensor(lengths.numpy()),
         torch.tensor(label_lengths.numpy()), blank=28, reduction="none",
     )  # fmt: skip
     expected.sum().backward()
     np.testing.assert_allclose(loss, expected.detach(), rtol=1e-5)
-    np.testing.assert_allclose(tape.gradient(loss, logits), theirs.grad, atol=1e-5)
+    # TensorFlow's kernel sums 60 frames in float32.
+    np.testing.assert_allclose(tape.gradient(loss, logits), theirs.grad, atol=5e-5)
 
 
 # What a teacher teaches
