@@ -22,12 +22,21 @@ def splits(records_folder, score_splits, train_split="train", held_speakers=()) 
     Returns
     -------
     dict of str to list of corpus.Utterance; a split of held speakers alone is not there.
+
+    Raises
+    ------
+    ValueError
+        If a held speaker is not in the corpus.
     """
     root = json.loads((Path(records_folder) / "corpus.json").read_text("utf-8"))["root"]
     found = {split: [u for u in corpus.read(root, split) if u.speaker not in held_speakers] for split in score_splits}
     if held_speakers:
         every = corpus.read(root, list(dict.fromkeys([train_split, *score_splits])))
         found["unseen"] = [utterance for utterance in every if utterance.speaker in held_speakers]
+        if missing := set(held_speakers) - {utterance.speaker for utterance in every}:
+            raise ValueError(
+                f"held_speakers {sorted(missing)} do not speak in {', '.join([train_split, *score_splits])}"
+            )
     return {split: utterances for split, utterances in found.items() if utterances}
 
 
