@@ -16,9 +16,9 @@ install: .venv  ## make .venv, with all that the course and its tests need
 run: .venv      ## run the course and write its report: make run PROFILE=digits (default: quick)
 	.venv/bin/ltt run $(PROFILE)
 
-test: lint      ## lint, unit tests, those with processes, then every notebook with its asserts, on data of its own
-	.venv/bin/python -m pytest tests --ignore tests/test_notebooks.py -m "not processes"
-	.venv/bin/python -m pytest tests --ignore tests/test_notebooks.py -m processes
+test: lint      ## lint, unit tests, those in parallel, then every notebook with its asserts, on data of its own
+	.venv/bin/python -m pytest tests --ignore tests/test_notebooks.py -m "not parallel"
+	.venv/bin/python -m pytest tests --ignore tests/test_notebooks.py -m parallel
 	@test -n "$(NOTEBOOKS)" || { echo "No notebooks to test." >&2; exit 1; }
 	data=$$(mktemp -d) && trap 'rm -rf "$$data"' EXIT && LTT_DATA="$$data" LTT_BATCH=1 \
 		.venv/bin/python -m pytest --nbval-lax --nbval-current-env tests/test_notebooks.py $(NOTEBOOKS)

@@ -195,7 +195,7 @@ def test_as_many_run_at_a_time_as_jobs(runs, monkeypatch, jobs):
     assert most == jobs and sorted(runs.names()) == NAMES
 
 
-@pytest.mark.processes
+@pytest.mark.parallel
 def test_processes_run_notebooks_and_keep_their_figures_apart(home, monkeypatch, capsys):  # noqa: F811
     """All of it is real: a clone with its own library, two processes at a time, and kernels."""
     shutil.copytree(Path(sweep.__file__).parent, home / "lttlib", ignore=shutil.ignore_patterns("__pycache__"))

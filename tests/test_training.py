@@ -148,8 +148,7 @@ def test_a_checkpoint_knows_data_weights_and_objective(tones, tmp_path, capsys):
         training.train(models.ConvNet(SPEC), lambda *_: {}, opened, short, tmp_path / "run")
 
 
-@pytest.mark.parametrize("name", ["teacher_logits", "hints"])
-@pytest.mark.parametrize("masks", [{"time_masks": 1}, {"channel_masks": 1}])
+@pytest.mark.parametrize("name, masks", [("teacher_logits", {"time_masks": 1}), ("hints", {"channel_masks": 1})])
 def test_guidance_that_was_stored_without_masks_is_not_taught_with_masks(tones, tmp_path, name, masks):
     guided = records.Records(tones).mapped(lambda batch: batch | {name: batch["features"]}, "guidance")
     recipe = training.Recipe(epochs=1)
@@ -184,6 +183,7 @@ EXACT = {
 }
 
 
+@pytest.mark.parallel
 def test_two_devices_share_a_batch_and_give_the_losses_of_one(tones, tmp_path):
     """Batches of 8 and a last one of odd size; batch norm counts over both."""
     _, alone = trained(tones, tmp_path / "alone", **EXACT)
@@ -203,7 +203,7 @@ print("LOSSES", json.dumps([epoch["loss"] for epoch in history["epochs"]]))
 """
 
 
-@pytest.mark.processes
+@pytest.mark.parallel
 def test_two_processes_share_a_batch_and_give_the_losses_of_one(tones, tmp_path):
     _, alone = trained(tones, tmp_path / "alone", **EXACT)
     ports = []
