@@ -5,14 +5,36 @@ from dataclasses import dataclass
 
 import jiwer
 import numpy as np
-import tensorflow as tf
 
 from lttlib import decoding, examples
-from lttlib.features import extract, load
 
-DECODERS = {"greedy": decoding.greedy}
-BATCH_SIZE = 16
+CHUNK = 256  # utterances whose features are held at a time
 RESAMPLES = 2000  # of the bootstrap
+
+
+@dataclass
+class Heard:
+    """What a network makes of utterances: computed once, it can be decoded in many ways.
+
+    Parameters
+    ----------
+    utterances : list of corpus.Utterance
+        Those that can be scored, in the order they were given.
+    logits : list of float32 array [frames, classes]
+    alphabet : str
+    rejected : list of dict
+        id, file and reason of what could not be scored: no sound that can be read, or no transcript. Nothing else is
+        left out: silence, say, is scored as it is heard.
+    seconds, audio_seconds : float
+        Time that features and network took, and length of the speech.
+    """
+
+    utterances: list
+    logits: list
+    alphabet: str
+    rejected: list
+    seconds: float
+    audio_seconds: float
 
 
 @dataclass
@@ -24,8 +46,7 @@ class Recognised:
     pairs : list of (corpus.Utterance, str)
         Utterances and hypotheses, in the order they were given.
     rejected : list of dict
-        id, file and reason of what could not be scored: no sound that can be read, or no transcript. Nothing else is
-        left out: silence, say, is scored as it is heard.
+        As `Heard` has them.
     seconds, audio_seconds : float
         Time that features, network and decoder took, and length of the speech.
     """
@@ -36,17 +57,54 @@ class Recognised:
     audio_seconds: float
 
 
-def recognise(model, utterances, decoder="greedy", cores=1) -> Recognised:
-    """Let a model write down utterances.
+def listen(model, utterances, cores=1) -> Heard:
+    """Let a model hear utterances.
 
     Parameters
     ----------
-    model : storage.Model
+    model : storage.Model or device.Recogniser
     utterances : list of corpus.Utterance
-    decoder : str
-        One of `DECODERS`.
     cores : int
         Processes that compute features.
+
+    Returns
+    -------
+    Heard
+
+    Raises
+    ------
+    ValueError
+        If no utterance can be used.
+    """
+    heard = Heard([], [], model.alphabet, [], 0.0, 0.0)
+    with examples.workers(cores) as pool:
+        started = time.perf_counter()
+        for start in range(0, len(utterances), CHUNK):
+            features = []
+            tasks = [(utterance, 1.0) for utterance in utterances[start : start + CHUNK]]
+            for (utterance, _), example, reason in examples.examples(tasks, model.features, pool=pool):
+                if reason:
+                    heard.rejected.append({"id": utterance.id, "file": str(utterance.audio), "reason": reason})
+                else:
+                    heard.utterances.append(utterance)
+                    features.append(example["features"])
+                    heard.audio_seconds += example["seconds"]
+            heard.logits += model.logits(features)
+        heard.seconds = time.perf_counter() - started
+    if not heard.utterances:
+        why = f"; the first: {heard.rejected[0]}" if heard.rejected else ""
+        raise ValueError(f"none of {len(utterances)} utterances can be used{why}")
+    return heard
+
+
+def decode(heard, decoder="greedy") -> Recognised:
+    """Write down what was heard.
+
+    Parameters
+    ----------
+    heard : Heard
+    decoder : str or callable
+        A name that `decoding.choose` knows, or a decoder: `decoding.Beam(beam_width=100)`, say.
 
     Returns
     -------
@@ -54,46 +112,22 @@ def recognise(model, utterances, decoder="greedy", cores=1) -> Recognised:
 
     Raises
     ------
-    ValueError
-        If the decoder is unknown or no utterance can be used.
+    decoding.DecodingError
+        If the decoder is unknown, or a file that it needs cannot be used.
     """
-    if decoder not in DECODERS:
-        raise ValueError(f"unknown decoder '{decoder}': choose one of {', '.join(DECODERS)}")
-    result = Recognised([], [], 0.0, 0.0)
-    with examples.workers(cores) as pool:
-        started = time.perf_counter()
-        for start in range(0, len(utterances), 16 * BATCH_SIZE):
-            usable = []
-            tasks = [(utterance, 1.0) for utterance in utterances[start : start + 16 * BATCH_SIZE]]
-            for (utterance, _), example, reason in examples.examples(tasks, model.features, pool=pool):
-                if reason:
-                    result.rejected.append({"id": utterance.id, "file": str(utterance.audio), "reason": reason})
-                else:
-                    usable.append((utterance, example["features"]))
-                    result.audio_seconds += example["seconds"]
-            texts = _texts(model, [features for _, features in usable], DECODERS[decoder])
-            result.pairs += [(utterance, text) for (utterance, _), text in zip(usable, texts, strict=True)]
-        result.seconds = time.perf_counter() - started
-    if not result.pairs:
-        why = f"; the first: {result.rejected[0]}" if result.rejected else ""
-        raise ValueError(f"none of {len(utterances)} utterances can be used{why}")
-    return result
+    write = decoding.choose(decoder) if isinstance(decoder, str) else decoder
+    started = time.perf_counter()
+    texts = [write([one], [len(one)], heard.alphabet)[0] for one in heard.logits]
+    seconds = heard.seconds + time.perf_counter() - started
+    pairs = list(zip(heard.utterances, texts, strict=True))
+    return Recognised(pairs, heard.rejected, seconds, heard.audio_seconds)
 
 
-def _texts(model, features, decode) -> list:
-    """Texts of feature arrays [frames, channels], decoded in batches of similar length."""
-    texts = [""] * len(features)
-    order = sorted(range(len(features)), key=lambda i: len(features[i]))
-    for start in range(0, len(order), BATCH_SIZE):
-        some = order[start : start + BATCH_SIZE]
-        lengths = np.array([len(features[i]) for i in some], np.int32)
-        padded = np.zeros((len(some), lengths.max(), model.features.channels), np.float32)
-        for row, i in enumerate(some):
-            padded[row, : lengths[row]] = features[i]
-        logits, logit_lengths = model.network(tf.constant(padded), tf.constant(lengths))
-        for i, text in zip(some, decode(logits.numpy(), logit_lengths.numpy(), model.alphabet), strict=True):
-            texts[i] = text
-    return texts
+def recognise(model, utterances, decoder="greedy", cores=1) -> Recognised:
+    """Let a model write down utterances: `listen`, then `decode`, with their parameters and errors."""
+    if isinstance(decoder, str):
+        decoder = decoding.choose(decoder)  # a name that is wrong is told before the work
+    return decode(listen(model, utterances, cores), decoder)
 
 
 def evaluate(model, utterances, decoder="greedy", cores=1) -> dict:
@@ -102,39 +136,41 @@ def evaluate(model, utterances, decoder="greedy", cores=1) -> dict:
     Parameters
     ----------
     model, utterances, decoder, cores
-        As `recognise` takes them.
+        As `listen` and `decode` take them.
 
     Returns
     -------
-    dict: what `score` returns, real_time_factor (seconds of processing a second of speech), decoder, and rejected (a
-    list; empty unless something of the split could not be used).
+    dict: what `score` returns, real_time_factor (seconds of processing a second of speech), decoder (its name, or a
+    dict of name and parameters), and rejected (a list; empty unless something of the split could not be used). A
+    decoder with a lexicon adds out_of_lexicon (percent and words of the references that it cannot write) and
+    lexicon_rejected (a list of words that have no spelling).
     """
+    if isinstance(decoder, str):
+        decoder = decoding.choose(decoder)
+    lexicon = decoder.words(model.alphabet) if isinstance(decoder, decoding.WordBeam) else None
     found = recognise(model, utterances, decoder, cores)
-    result = score([utterance.text for utterance, _ in found.pairs], [text for _, text in found.pairs])
-    return result | {
-        "real_time_factor": found.seconds / found.audio_seconds, "decoder": decoder, "rejected": found.rejected,
-    }  # fmt: skip
+    references = [utterance.text for utterance, _ in found.pairs]
+    result = score(references, [text for _, text in found.pairs]) | {
+        "real_time_factor": found.seconds / found.audio_seconds,
+        "decoder": decoding.describe(decoder),
+        "rejected": found.rejected,
+    }
+    if lexicon:
+        words, left_out = lexicon
+        result |= {"out_of_lexicon": out_of_lexicon(references, words), "lexicon_rejected": left_out}
+    return result
 
 
-def transcribe(model, audio) -> list:
-    """Texts of sound files, by greedy decoding.
-
-    Parameters
-    ----------
-    model : storage.Model
-    audio : list of path-like
+def out_of_lexicon(references, words) -> dict:
+    """What of the texts a decoder cannot write that writes these words (a set) only.
 
     Returns
     -------
-    list of str
-
-    Raises
-    ------
-    features.AudioError
-        If a file cannot be used; silence can (nothing is heard in it).
+    dict: percent of the words of the references, and the distinct ones (words, sorted).
     """
-    waves = [load(path, model.features.sampling_rate) for path in audio]
-    return _texts(model, [extract(wave, model.features) for wave in waves], decoding.greedy)
+    spoken = [word for reference in references for word in reference.split()]
+    missing = [word for word in spoken if word not in words]
+    return {"percent": 100 * len(missing) / max(len(spoken), 1), "words": sorted(set(missing))}
 
 
 def score(references, hypotheses, seed: int = 0) -> dict:

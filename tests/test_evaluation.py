@@ -1,12 +1,13 @@
 """Error rates worked by hand, and intervals that agree with the textbook."""
 
+import json
 import math
 
 import numpy as np
 import pytest
 import soundfile
 
-from lttlib import evaluation, models, storage
+from lttlib import decoding, device, evaluation, lm, models, storage
 from lttlib.corpus import Utterance
 from lttlib.evaluation import score
 from lttlib.features import Features
@@ -118,10 +119,10 @@ def test_what_is_heard_does_not_depend_on_batches_or_processes_and_stays_in_orde
     nonsense, monkeypatch, batch_size, cores
 ):
     model, utterances = nonsense
-    monkeypatch.setattr(evaluation, "BATCH_SIZE", batch_size)
+    monkeypatch.setattr(storage, "BATCH_SIZE", batch_size)
     found = evaluation.recognise(model, utterances, cores=cores)
     assert [utterance.id for utterance, _ in found.pairs] == list("01234")
-    alone = [evaluation.transcribe(model, [utterance.audio])[0] for utterance in utterances[:5]]
+    alone = [device.transcribe(model, utterance.audio) for utterance in utterances[:5]]
     assert [text for _, text in found.pairs] == alone and len(set(alone)) == 5
     assert [lost["id"] for lost in found.rejected] == ["5", "gone"] and all(lost["reason"] for lost in found.rejected)
     assert found.audio_seconds == pytest.approx(40000 / 8000)
@@ -141,3 +142,42 @@ def test_an_unknown_decoder_and_a_split_of_nothing_usable_are_refused(nonsense):
         evaluation.recognise(model, utterances, decoder="beem")
     with pytest.raises(ValueError, match="none of 2 utterances.*no transcript"):
         evaluation.evaluate(model, utterances[5:])
+
+
+def test_what_was_heard_once_is_decoded_many_times(nonsense, monkeypatch):
+    model, utterances = nonsense
+    heard = evaluation.listen(model, utterances, cores=1)
+    assert heard.utterances == utterances[:5] and [lost["id"] for lost in heard.rejected] == ["5", "gone"]
+    assert heard.alphabet == model.alphabet and heard.audio_seconds == pytest.approx(5) and heard.seconds > 0
+    for logits in heard.logits:
+        assert logits.dtype == np.float32 and logits.shape[1] == 29 and logits.base is None, "no padding is kept"
+    monkeypatch.setattr(storage.Model, "logits", None)  # nothing is computed again
+    texts = decoding.greedy
+    for decoder, write in (("greedy", texts), (texts, texts), ("beam", decoding.Beam()), (decoding.Beam(7),) * 2):
+        found = evaluation.decode(heard, decoder)
+        expected = [write([one], [len(one)], model.alphabet)[0] for one in heard.logits]
+        assert found.pairs == list(zip(utterances[:5], expected, strict=True)) and found.seconds > heard.seconds
+        assert found.rejected == heard.rejected and found.audio_seconds == heard.audio_seconds
+
+
+def test_evaluate_tells_the_decoder_and_what_it_cannot_write(nonsense, tmp_path):
+    model, utterances = nonsense
+    lm.write_arpa(tmp_path / "a.arpa", lm.estimate(["ABD CBA", "ABD"], 2))
+    (tmp_path / "words.txt").write_text("ABD\nABC\nabc\n")
+    plain = evaluation.evaluate(model, utterances, decoding.Beam(3))
+    assert plain["decoder"] == decoding.describe(decoding.Beam(3)) and "out_of_lexicon" not in plain
+    result = evaluation.evaluate(model, utterances, decoding.WordBeam(tmp_path / "a.arpa"), cores=1)
+    assert result["out_of_lexicon"] == {"percent": 100.0, "words": ["ABC"]} and result["lexicon_rejected"] == []
+    assert json.loads(json.dumps(result))["decoder"]["lm"] == str(tmp_path / "a.arpa")
+    decoder = decoding.WordBeam(tmp_path / "a.arpa", lexicon=tmp_path / "words.txt")
+    result = evaluation.evaluate(model, utterances, decoder)
+    assert result["out_of_lexicon"] == {"percent": 0.0, "words": []}
+    assert [lost["word"] for lost in result["lexicon_rejected"]] == ["abc"]
+    ((_, expected),) = evaluation.recognise(model, utterances[:1], decoder).pairs
+    assert device.transcribe(model, utterances[0].audio, decoder) == expected
+
+
+def test_words_out_of_the_lexicon_are_counted_as_often_as_they_are_said():
+    told = evaluation.out_of_lexicon(["A B C", "C A", "D"], {"A", "D"})
+    assert told == {"percent": 50.0, "words": ["B", "C"]}
+    assert evaluation.out_of_lexicon([], {"A"}) == {"percent": 0.0, "words": []}
