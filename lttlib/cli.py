@@ -1,4 +1,4 @@
-"""The command ``ltt``: run the course, measure a model, transcribe recordings, get a corpus."""
+"""The command ``ltt``: run the course; measure, deploy, use a model; get a corpus or a language model."""
 
 import argparse
 import contextlib
@@ -66,25 +66,50 @@ def parser():
     quantize.add_argument("--out", type=Path, help="(default: MODEL-<bits>bits.safetensors)")
     quantize.set_defaults(command=_quantize)
 
+    deploy = commands.add_parser("deploy", help="write a trained model as one LiteRT file, for a device")
+    deploy.add_argument("model", type=Path, help="folder of a model, or a packed file")
+    deploy.add_argument("--form", default="float32", help="float32, float16, dynamic_int8, int8 (default: %(default)s)")
+    deploy.add_argument(
+        "--speech", nargs=2, metavar=("CORPUS_ROOT", "SPLIT"), help="training speech: int8 needs it, streaming does"
+    )
+    deploy.add_argument("--out", type=Path, help="(default: MODEL-<form>.tflite)")
+    deploy.set_defaults(command=_deploy)
+
     evaluate = commands.add_parser("evaluate", help="measure the error rates of a model on a split of a corpus")
     evaluate.add_argument(
-        "model", type=Path, help="folder of a model, such as data/quick/models/teacher, or a packed file"
+        "model", type=Path, help="folder of a model, such as data/quick/models/teacher, or a packed or deployed file"
     )
     evaluate.add_argument("corpus_root", type=Path, help="folder of a corpus in the LibriSpeech layout")
     evaluate.add_argument("split", help="dev-clean is one folder, dev all that begin with dev-")
-    evaluate.add_argument("--decoder", default="greedy", help="(default: %(default)s)")
+    evaluate.add_argument("--decoder", default="greedy", help="greedy, beam or lm (default: %(default)s)")
+    evaluate.add_argument("--lm", metavar="FILE", help="language model of the decoder lm, an ARPA file")
+    evaluate.add_argument("--lexicon", metavar="FILE", help="words it may write, one a line (default: all it knows)")
+    evaluate.add_argument("--lm-weight", type=float, metavar="X", help="of its natural logarithms (default: 1.25)")
+    evaluate.add_argument("--word-score", type=float, metavar="X", help="added for each word (default: 0)")
+    evaluate.add_argument("--beam-width", type=int, metavar="N", help="hypotheses (default: beam 50, lm 100)")
     evaluate.add_argument("--json", action="store_true", help="print one JSON object and nothing else")
     evaluate.set_defaults(command=_evaluate)
 
     transcribe = commands.add_parser("transcribe", help="write down what recordings say, a line each")
-    transcribe.add_argument("model", type=Path, help="folder of a model, or a packed file")
+    transcribe.add_argument("model", type=Path, help="a deployed file, a packed file, or the folder of a model")
     transcribe.add_argument("audio", type=Path, nargs="+", help="sound files")
+    transcribe.add_argument(
+        "--chunk", type=int, default=0, metavar="MS", help="listen in pieces, and show the text as it comes"
+    )
     transcribe.set_defaults(command=_transcribe)
 
     corpus = commands.add_parser("corpus", help="download a corpus, or synthesise one")
     corpus.add_argument("name", help="synthetic, or a name of data/README.md")
     corpus.add_argument("--root", type=Path, help="folder to put it in (default: data/corpora/NAME)")
     corpus.set_defaults(command=_corpus)
+
+    lm = commands.add_parser("lm", help="learn an n-gram language model from text, or download one")
+    lm.add_argument(
+        "texts", nargs="+", metavar="TEXT", help="a sentence a line; or the word librispeech: the 3-gram of OpenSLR 11"
+    )
+    lm.add_argument("out", type=Path, metavar="OUT", help="the ARPA file to write; for librispeech, its folder")
+    lm.add_argument("--order", type=int, default=3, help="words of the longest n-gram (default: %(default)s)")
+    lm.set_defaults(command=_lm)
     return top
 
 
@@ -127,12 +152,17 @@ def _quantize(arguments):
 
 def _evaluate(arguments):
     with contextlib.redirect_stdout(sys.stderr):  # whatever a library prints stays out of the result
-        from lttlib import corpus, evaluation, storage
+        from lttlib import corpus, decoding, evaluation, storage
 
+        names = ("lm", "lexicon", "lm_weight", "word_score", "beam_width")
+        asked = {name: getattr(arguments, name) for name in names if getattr(arguments, name) is not None}
+        decoder = decoding.choose(arguments.decoder, **asked)
         utterances = corpus.read(arguments.corpus_root, arguments.split)
-        result = evaluation.evaluate(storage.load(arguments.model), utterances, arguments.decoder, os.cpu_count())
+        result = evaluation.evaluate(storage.load(arguments.model), utterances, decoder, os.cpu_count())
     for lost in result["rejected"]:
         print(f"ltt: left out: {lost['id']}: {lost['reason']}", file=sys.stderr)
+    for lost in result.get("lexicon_rejected", ()):
+        print(f"ltt: not in the lexicon: {lost['word']}: {lost['reason']}", file=sys.stderr)
     if arguments.json:
         print(json.dumps(result))
         return 0
@@ -143,23 +173,61 @@ def _evaluate(arguments):
         print(f"{rate:4}{result[rate]:7.2f} %{low:9.2f} to {high:5.2f} %{kinds}")
     tail = f"{len(result['rejected'])} left out; real-time factor {result['real_time_factor']:.4f}"
     print(f"{result['utterances']} utterances, {tail}")
+    if "out_of_lexicon" in result:
+        missing = result["out_of_lexicon"]
+        few = ", ".join(missing["words"][:10]) + (", ..." if len(missing["words"]) > 10 else "")
+        print(f"{missing['percent']:.2f} % of the words are out of the lexicon and never written: {few or 'none'}")
     return 0
 
 
 def _transcribe(arguments):
-    with contextlib.redirect_stdout(sys.stderr):
-        from lttlib import evaluation, storage
+    from lttlib import device, features
 
-        model = storage.load(arguments.model)
+    if arguments.model.suffix == ".tflite":  # without TensorFlow, which a device does not have
+        model = device.Recogniser(arguments.model)
+    else:
+        with contextlib.redirect_stdout(sys.stderr):
+            from lttlib import storage
+
+            model = storage.load(arguments.model)
     failed = 0
     for path in arguments.audio:
         try:
-            (text,) = evaluation.transcribe(model, [path])
+            text = _stream(model, path, arguments.chunk) if arguments.chunk else device.transcribe(model, path)
             print(f"{path}\t{text}", flush=True)
-        except ValueError as error:
+        except features.AudioError as error:
             print(f"ltt: {error}", file=sys.stderr)
             failed = 1
     return failed
+
+
+def _stream(model, path, chunk):
+    """Show the text of a file as it comes, on stderr; give the final one."""
+    from lttlib import streaming
+    from lttlib.features import load
+
+    stream, rate = streaming.Stream(model), model.features.sampling_rate
+    wave, size = load(path, rate), max(1, rate * chunk // 1000)
+    for start in range(0, len(wave), size):
+        if stream.feed(wave[start : start + size]):
+            print(f"{(start + size) / rate:7.1f} s  {stream.text}", file=sys.stderr, flush=True)
+    return stream.finish()
+
+
+def _deploy(arguments):
+    with contextlib.redirect_stdout(sys.stderr):
+        from lttlib import corpus, deploy, features, storage
+
+        model, waves = storage.load(arguments.model), []
+        if arguments.speech:
+            root, split = arguments.speech
+            utterances = corpus.read(root, split)
+            rate, every = model.features.sampling_rate, max(1, len(utterances) // deploy.CALIBRATION)
+            waves = [features.load(one.audio, rate) for one in utterances[::every][: deploy.CALIBRATION]]
+        out = arguments.out or arguments.model.with_name(f"{arguments.model.name}-{arguments.form}.tflite")
+        size = deploy.convert(model, out, arguments.form, waves, name=arguments.model.name)
+    print(f"{out}: {size:,} bytes for {model.network.count_params():,} parameters")
+    return 0
 
 
 def _corpus(arguments):
@@ -167,6 +235,33 @@ def _corpus(arguments):
 
     root = arguments.root or course.DATA / "corpora" / arguments.name
     print(corpus.obtain(arguments.name, root))
+    return 0
+
+
+def _lm(arguments):
+    from lttlib import lm
+
+    if arguments.texts == ["librispeech"]:
+        print(lm.fetch(arguments.out))
+        return 0
+    if arguments.out.suffix != ".arpa":  # else `ltt lm TEXT TEXT` would write its model over the second text
+        raise lm.LanguageModelError(f"the last file is the one to write and ends in .arpa, not {arguments.out}")
+    sentences, left_out = [], []
+    for path in arguments.texts:
+        found, lost = lm.read_sentences(path)
+        sentences += found
+        left_out += lost
+    for line in left_out:
+        print(f"ltt: left out: {line['file']}, line {line['line']}: {line['reason']}", file=sys.stderr)
+    model = lm.estimate(sentences, arguments.order)
+    lm.write_arpa(arguments.out, model)
+    words = sum(len(sentence.split()) for sentence in sentences)
+    grams = ", ".join(f"{len(grams):,} {order}-grams" for order, grams in enumerate(model.probabilities, 1))
+    print(f"{arguments.out}: {grams}")
+    print(f"{len(sentences):,} sentences, {words:,} words; {len(left_out):,} lines left out")
+    for order, discounts in enumerate(model.discounts, 1):
+        if discounts == lm.FALLBACK:
+            print(f"ltt: too little text for the discounts of {order}-grams: {discounts} were taken", file=sys.stderr)
     return 0
 
 

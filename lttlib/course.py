@@ -25,13 +25,18 @@ def folder(profile):
     return DATA / profile
 
 
+def reports_path(profile):
+    """Folder of the reports of this run: ``data/<profile>/reports``, or that of a run with reports of its own."""
+    return Path(os.environ.get("LTT_REPORTS") or folder(profile) / "reports")
+
+
 def figure_path(profile, name):
     """Path for a figure that a page outside the notebooks shows: ``figures/<profile>-<name>.png``.
 
-    Runs with data of their own, and those of a sweep (the variable LTT_FIGURES), have figures of their own.
+    Runs with data of their own, and those with reports of their own (such as of a sweep), have figures of their own.
     """
     home = NOTEBOOKS.parent if DATA == NOTEBOOKS.parent / "data" else DATA
-    place = Path(os.environ.get("LTT_FIGURES") or home / "figures")
+    place = reports_path(profile) if "LTT_REPORTS" in os.environ else home / "figures"
     place.mkdir(parents=True, exist_ok=True)
     return place / f"{profile}-{name}.png"
 
@@ -131,7 +136,9 @@ def plan(name, only=(), start=None, overrides=None):
 
 
 def run(profile="quick", only=(), start=None, parameters=None, reports=""):
-    """Run notebooks in their order, showing what they print, and return the Path of the page that links their reports.
+    """Run notebooks in their order, showing what they print, and return the Path of the page to read.
+
+    That is the report of notebook 09 if this run made it, else the index of all notebooks' reports.
 
     Parameters
     ----------
@@ -156,15 +163,17 @@ def run(profile="quick", only=(), start=None, parameters=None, reports=""):
     steps = plan(profile, only, start, parameters)
     place = folder(profile) / "reports" / reports
     place.mkdir(parents=True, exist_ok=True)
-    variables = {"LTT_DATA": str(DATA)} | ({"LTT_FIGURES": str(place)} if reports else {})
+    variables = {"LTT_DATA": str(DATA)} | ({"LTT_REPORTS": str(place)} if reports else {})
     try:
         for notebook, values in steps:
             print(f"{notebook.stem} ...", flush=True)
             print(f"{notebook.stem} {report.execute(notebook, values, place, variables):.0f} s", flush=True)
     finally:
-        index = report.write_index(place, profile)
-    print(f"Report: {index}")
-    return index
+        page = report.write_index(place, profile)
+    if steps[-1][0].stem == "09_report":
+        page = place / "report.html"
+    print(f"Report: {page}")
+    return page
 
 
 def _find(word, notebooks):

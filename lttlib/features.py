@@ -147,11 +147,16 @@ def extract(wave: np.ndarray, features: Features) -> np.ndarray:
     """
     if features.kind == "raw":
         return normalise(wave[:, None])
-    if features.kind == "power":
-        return normalise(decibels(power(wave, features)))
-    cepstra = mfccs(wave, features)
-    slopes = delta(cepstra)
-    return normalise(np.concatenate([cepstra, slopes, delta(cepstra, order=2)], axis=1))
+    values = decibels(bands(wave, features))
+    return normalise(values if features.kind == "power" else with_deltas(cepstra(values, features)))
+
+
+def bands(wave: np.ndarray, features: Features) -> np.ndarray:
+    """Power in each band [frames, bands]: the mel filters' for `mfccs`, else those of the spectrogram."""
+    spectrogram = power(wave, features)
+    if features.kind != "mfccs":
+        return spectrogram
+    return (_sparse_mel_filters(features.sampling_rate, features.n_fft, features.n_mels) @ spectrogram.T).T
 
 
 def power(wave: np.ndarray, features: Features) -> np.ndarray:
@@ -180,9 +185,18 @@ def decibels(power: np.ndarray) -> np.ndarray:
 
 def mfccs(wave: np.ndarray, features: Features) -> np.ndarray:
     """Mel-frequency cepstral coefficients [frames, n_mfcc], equal to `librosa.feature.mfcc` with n_mels bands."""
-    filters = _sparse_mel_filters(features.sampling_rate, features.n_fft, features.n_mels)
-    mel = (filters @ power(wave, features).T).T
-    return scipy.fft.dct(decibels(mel), norm="ortho")[:, : features.n_mfcc]
+    return cepstra(decibels(bands(wave, features)), features)
+
+
+def cepstra(mel_decibels: np.ndarray, features: Features) -> np.ndarray:
+    """Mel-frequency cepstral coefficients [frames, n_mfcc] of mel bands in decibels."""
+    return scipy.fft.dct(mel_decibels, norm="ortho")[:, : features.n_mfcc]
+
+
+def with_deltas(values: np.ndarray) -> np.ndarray:
+    """Channels with their slopes and curvatures beside them: [frames, 3 channels]."""
+    slopes = delta(values)
+    return np.concatenate([values, slopes, delta(values, order=2)], axis=1)
 
 
 def delta(values: np.ndarray, order: int = 1) -> np.ndarray:

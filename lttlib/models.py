@@ -260,6 +260,16 @@ def output_lengths(spec, lengths):
     return lengths
 
 
+def context(spec) -> tuple:
+    """The receptive field: how many frames of features before and after its own an output frame depends on."""
+    left = right = 0
+    step = 1
+    for width, stride in zip(spec.widths, spec.strides, strict=True):
+        left, right = left + step * ((width - 1) // 2), right + step * (width // 2)
+        step *= stride
+    return left, right
+
+
 def variables(network) -> dict:
     """The variables of a network by name: `layer01/kernel`, `layer01/norm/scale`, ..., `output/bias`."""
     return {variable.path: variable for variable in network.variables}

@@ -110,3 +110,69 @@ def choose(draw, **choices):
     import ipywidgets
 
     ipywidgets.interact(draw, **choices)
+
+
+RECORDER = """
+function render({ model, el }) {
+  const button = document.createElement("button");
+  const label = text => { button.textContent = text; };
+  let recorder = null;
+  label("Record");
+  button.onclick = async () => {
+    if (recorder) { recorder.stop(); return; }
+    try {
+      const stream = await navigator.mediaDevices.getUserMedia({ audio: true });
+      const pieces = [];
+      recorder = new MediaRecorder(stream);
+      recorder.ondataavailable = event => pieces.push(event.data);
+      recorder.onstop = async () => {
+        stream.getTracks().forEach(track => track.stop());
+        recorder = null;
+        const context = new AudioContext({ sampleRate: model.get("sampling_rate") });  // decoding resamples to it
+        const sound = await context.decodeAudioData(await new Blob(pieces).arrayBuffer());
+        context.close();
+        model.set("samples", new DataView(sound.getChannelData(0).slice().buffer));
+        model.save_changes();
+        label("Record");
+      };
+      recorder.start();
+      label("Stop");
+    } catch (error) { label(`No microphone: ${error.message}`); }
+  };
+  el.appendChild(button);
+}
+export default { render };
+"""
+
+
+def record(draw, sampling_rate: int):
+    """A button that records speech in the browser; nothing where nobody can speak (a batch run).
+
+    Parameters
+    ----------
+    draw : function
+        Called with each recording, a float32 array [samples]; what it draws or prints appears under the button.
+    sampling_rate : int
+        Hz of the recording.
+    """
+    if "LTT_BATCH" in os.environ:
+        return
+    import anywidget
+    import ipywidgets
+    import traitlets
+    from IPython.display import display
+
+    class Recorder(anywidget.AnyWidget):
+        _esm = RECORDER
+        sampling_rate = traitlets.Int().tag(sync=True)
+        samples = traitlets.Bytes().tag(sync=True)
+
+    recorder, output = Recorder(sampling_rate=sampling_rate), ipywidgets.Output()
+
+    def show(change):
+        output.clear_output(wait=True)
+        with output:
+            draw(np.frombuffer(change["new"], np.float32))
+
+    recorder.observe(show, names="samples")
+    display(recorder, output)

@@ -121,6 +121,8 @@ def write_index(reports, title):
             link, text = f"{path.stem}.html", f"{path.stem[:2]} {heading[1] if heading else path.stem[3:]}"
             note = f"{notebook['metadata']['papermill']['duration']:.0f} s"
         rows.append(f'<tr><td><a href="{link}">{html.escape(text)}</a></td><td>{note}</td></tr>')
+    if (reports / "report.html").exists():
+        rows.insert(0, '<tr><td><a href="report.html">All models side by side</a></td><td></td></tr>')
     with whole(reports / "index.html") as temporary:
         temporary.write_text(PAGE.format(title=html.escape(title), rows="\n".join(rows)), encoding="utf-8")
     return reports / "index.html"

@@ -7,14 +7,18 @@ from pathlib import Path
 
 import numpy as np
 import safetensors.numpy
+import tensorflow as tf
 
 from lttlib import packed, quantize, text
+from lttlib.device import Recogniser
 from lttlib.features import Features
 from lttlib.files import whole, write_json
 from lttlib.models import ConvNet, ConvSpec, variables
 
 FILES = ("weights.safetensors", "spec.json", "features.json", "vocabulary.json")
 PACKED = "packed.safetensors"  # stands for weights.safetensors where a network is quantized
+DEPLOYED = "model.tflite"  # stands for all of them where a model is deployed
+BATCH_SIZE = 16
 
 
 @dataclass(frozen=True)
@@ -24,6 +28,30 @@ class Model:
     network: ConvNet
     features: Features
     alphabet: str = text.ALPHABET
+
+    def logits(self, values) -> list:
+        """What the network says of utterances, computed in batches of similar length.
+
+        Parameters
+        ----------
+        values : list of float32 array [time, channels]
+
+        Returns
+        -------
+        list of float32 array [frames, classes]
+        """
+        found = [None] * len(values)
+        order = sorted(range(len(values)), key=lambda i: len(values[i]))
+        for start in range(0, len(order), BATCH_SIZE):
+            some = order[start : start + BATCH_SIZE]
+            lengths = np.array([len(values[i]) for i in some], np.int32)
+            padded = np.zeros((len(some), lengths.max(), self.features.channels), np.float32)
+            for row, i in enumerate(some):
+                padded[row, : lengths[row]] = values[i]
+            logits, logit_lengths = self.network(tf.constant(padded), tf.constant(lengths))
+            for i, one, length in zip(some, logits.numpy(), logit_lengths.numpy(), strict=True):
+                found[i] = one[:length].copy()  # a view would keep the padding as well
+        return found
 
 
 def save(folder, model: Model, **facts) -> None:
@@ -53,9 +81,16 @@ def save(folder, model: Model, **facts) -> None:
     write_json(folder / "spec.json", asdict(model.network.spec))
     write_json(folder / "features.json", asdict(model.features))
     write_json(folder / "vocabulary.json", {"alphabet": model.alphabet, "blank": len(model.alphabet)})
-    told = {"name": folder.name, "parameters": model.network.count_params(), "fingerprint": _fingerprint(folder)}
+    write_card(folder, parameters=model.network.count_params(), **facts)
+
+
+def write_card(folder, **facts) -> dict:
+    """Write the card of a folder whose other files are there: name, fingerprint, files, and facts; give it back."""
+    folder = Path(folder)
+    told = {"name": folder.name, "fingerprint": _fingerprint(folder)}
     told["files"] = {path.name: path.stat().st_size for path in _files(folder)}
     write_json(folder / "card.json", told | facts)
+    return told | facts
 
 
 def card(folder) -> dict:
@@ -82,8 +117,8 @@ def note(folder, **facts) -> dict:
     return told
 
 
-def load(path) -> Model:
-    """Read a model folder, or a packed file alone.
+def load(path) -> Model | Recogniser:
+    """Read a model folder, or a packed or deployed file alone.
 
     Raises
     ------
@@ -92,13 +127,15 @@ def load(path) -> Model:
     """
     path = Path(path)
     if path.is_file():
-        return Model(*packed.load(path))
+        return Recogniser(path) if path.suffix == ".tflite" else Model(*packed.load(path))
     told = card(path)
     for name in told.get("files", FILES):
         if not (path / name).is_file():
             raise ValueError(f"{path} is no model: {name} is missing; train or copy the model again")
     if told.get("fingerprint") != _fingerprint(path):
         raise ValueError(f"{path}: the files are not those that card.json describes; train or copy the model again")
+    if (path / DEPLOYED).exists():
+        return Recogniser(path / DEPLOYED)
     if (path / PACKED).exists():
         return Model(*packed.load(path / PACKED))
     spec, features, vocabulary = (json.loads((path / name).read_text("utf-8")) for name in FILES[1:])
@@ -111,7 +148,7 @@ def load(path) -> Model:
 
 def _files(folder) -> list:
     """The files of a model that are there, weights first."""
-    return [folder / name for name in (PACKED, *FILES) if (folder / name).exists()]
+    return [folder / name for name in (PACKED, *FILES, DEPLOYED) if (folder / name).exists()]
 
 
 def _fingerprint(folder) -> str:

@@ -37,7 +37,9 @@ def test_help_names_every_command_and_imports_nothing_heavy():
         "import sys, lttlib.cli as c; c.parser().print_help(); print(sorted(m.partition('.')[0] for m in sys.modules))"
     )
     shown = subprocess.run([sys.executable, "-c", look], capture_output=True, text=True, check=True).stdout
-    assert all(command in shown for command in ("run", "sweep", "quantize", "evaluate", "transcribe", "corpus"))
+    assert all(
+        command in shown for command in ("run", "sweep", "quantize", "deploy", "evaluate", "transcribe", "corpus", "lm")
+    )
     assert not any(f"'{heavy}'" in shown for heavy in ("tensorflow", "keras", "numpy", "papermill", "librosa"))
 
 
@@ -52,6 +54,9 @@ def test_help_names_every_command_and_imports_nothing_heavy():
         ["sweep", "quick", "--grid", "seed", "1"],
         ["quantize"],
         ["quantize", "model", "--bits", "few"],
+        ["lm", "book.txt"],
+        ["lm", "book.txt", "book.arpa", "--order", "many"],
+        ["evaluate", "model", "root", "dev", "--lm-weight", "much"],
     ],
 )
 def test_a_wrong_command_line_exits_with_2(arguments, capsys):
@@ -212,7 +217,7 @@ def test_quantize_writes_a_file_of_the_size_it_tells(spoken, tmp_path, capsys):
 
 
 def test_what_quantize_writes_can_be_measured_and_listened_with(spoken, tmp_path, capsys):
-    from lttlib import evaluation, quantize, storage
+    from lttlib import device, evaluation, quantize, storage
 
     path = tmp_path / "small.safetensors"
     assert cli.main(["quantize", str(spoken / "pupil"), "--bits", "1", "--bucket", "64", "--out", str(path)]) == 0
@@ -221,7 +226,7 @@ def test_what_quantize_writes_can_be_measured_and_listened_with(spoken, tmp_path
     quantize.attach(model.network, 1, 64)
     assert evaluated(path, spoken, capsys) != evaluated(spoken / "pupil", spoken, capsys)
     result, audio = evaluated(path, spoken, capsys), sorted((spoken / "corpus").rglob("*.flac"))
-    texts = evaluation.transcribe(model, audio)
+    texts = [device.transcribe(model, path) for path in audio]
     assert result["LER"] == pytest.approx(evaluation.score(["SOME WORDS"] * 3, texts[:3])["LER"])
     assert cli.main(["transcribe", str(path), *map(str, audio)]) == 0
     assert [line.split("\t")[1] for line in capsys.readouterr().out.splitlines()] == texts
@@ -251,3 +256,127 @@ def test_what_cannot_be_quantized_is_one_line_and_no_file(spoken, tmp_path, caps
     assert cli.main(["quantize", str(spoken / model), "--out", str(path), *options]) == 2
     out, err = capsys.readouterr()
     assert out == "" and told in err and err.count("\n") == 1 and list(tmp_path.iterdir()) == []
+
+
+@pytest.fixture
+def book(tmp_path):
+    (tmp_path / "one.txt").write_text("Some words.\nAll the words!\nChapter 2\n")
+    (tmp_path / "two.txt").write_text("some more words\n")
+    return tmp_path
+
+
+@pytest.mark.parametrize("interleaved", [True, False])
+def test_lm_writes_a_model_and_tells_what_it_learned_from(book, capsys, interleaved):
+    from lttlib import lm
+
+    texts, out = [str(book / "one.txt")] + [str(book / "two.txt")] * (not interleaved), str(book / "new" / "a.arpa")
+    assert cli.main(["lm", *texts, "--order", "2", out] if interleaved else ["lm", *texts, out, "--order", "2"]) == 0
+    shown, err = capsys.readouterr()
+    assert "one.txt, line 3: not in the alphabet: '2'" in err
+    assert "too little text for the discounts of 2-grams" in err
+    sentences = ["SOME WORDS", "ALL THE WORDS"] + ["SOME MORE WORDS"] * (not interleaved)
+    words, twos = (4, 6) if interleaved else (5, 8)
+    assert shown.splitlines() == [
+        f"{out}: {words + 3} 1-grams, {twos} 2-grams",
+        f"{len(sentences)} sentences, {len(' '.join(sentences).split())} words; 1 lines left out",
+    ]
+    lm.write_arpa(book / "b.arpa", lm.estimate(sentences, 2))
+    assert (book / "new" / "a.arpa").read_bytes() == (book / "b.arpa").read_bytes()
+
+
+@pytest.mark.parametrize(
+    "words, told",
+    [
+        ("one.txt two.txt", "the last file is the one to write and ends in .arpa, not two.txt"),
+        ("none.txt a.arpa", "none.txt"),
+        ("one.txt a.arpa --order 0", "order must be at least 1"),
+        ("empty.txt a.arpa", "no words to learn a language model from"),
+    ],
+)
+def test_a_text_that_gives_no_model_is_one_line_and_no_file(book, monkeypatch, capsys, words, told):
+    monkeypatch.chdir(book)
+    (book / "empty.txt").write_text("\n")
+    before = {path.name: path.read_bytes() for path in book.iterdir()}
+    assert cli.main(["lm", *words.split()]) == 2
+    out, err = capsys.readouterr()
+    (error,) = [line for line in err.splitlines() if not line.startswith("ltt: left out: one.txt, line 3")]
+    assert out == "" and error.startswith("ltt: error: ") and told in error
+    assert {path.name: path.read_bytes() for path in book.iterdir()} == before
+
+
+def test_lm_downloads_that_of_librispeech(tmp_path, monkeypatch, capsys):
+    from lttlib import lm
+
+    monkeypatch.setattr(lm, "fetch", lambda folder: folder / "big.arpa")
+    assert cli.main(["lm", "librispeech", str(tmp_path)]) == 0
+    assert capsys.readouterr().out == f"{tmp_path / 'big.arpa'}\n"
+
+
+def test_evaluate_decodes_with_a_language_model(spoken, book, capsys):
+    from lttlib import lm
+
+    path = str(book / "a.arpa")
+    lm.write_arpa(path, lm.estimate(["SOME MORE"], 2))
+    asked = ["evaluate", str(spoken / "pupil"), str(spoken / "corpus"), "dev", "--decoder"]
+    options = "--lm-weight 0.5 --word-score -1 --beam-width 20".split()
+    assert cli.main([*asked, "lm", "--lm", path, *options, "--json"]) == 0
+    result = json.loads(capsys.readouterr().out)
+    told = {"name": "lm", "lm": path, "lm_weight": 0.5, "word_score": -1.0, "beam_width": 20}
+    assert result["decoder"].items() >= told.items() and result["out_of_lexicon"]["percent"] == 50
+    (book / "words.txt").write_text("WORDS\nSOME\nnone\n")
+    assert cli.main([*asked, "lm", "--lm", path, "--lexicon", str(book / "words.txt")]) == 0
+    out, err = capsys.readouterr()
+    assert out.splitlines()[-1].startswith("0.00 % of the words are out of the lexicon") and out.endswith(": none\n")
+    assert "not in the lexicon: none: not in the alphabet: 'e', 'n', 'o'" in err
+    assert cli.main([*asked, "lm", "--lm", path]) == 0
+    assert capsys.readouterr().out.endswith("50.00 % of the words are out of the lexicon and never written: WORDS\n")
+    assert cli.main([*asked, "beam", "--beam-width", "5", "--json"]) == 0
+    result = json.loads(capsys.readouterr().out)
+    assert result["decoder"]["beam_width"] == 5 and "out_of_lexicon" not in result
+
+
+@pytest.mark.parametrize(
+    "words, told",
+    [
+        ("--decoder beem", "choose one of greedy, beam, lm"),
+        ("--decoder lm", "needs a language model"),
+        ("--decoder lm --lm nowhere.arpa", "no language model nowhere.arpa"),
+        ("--decoder lm --lm nowhere.arpa --beam-width 0", "beam_width must be at least 1"),
+        ("--decoder greedy --beam-width 5", "'greedy' has no beam_width"),
+        ("--lm some.arpa", "'greedy' has no lm"),
+        ("--decoder beam --word-score 1", "'beam' has no word_score"),
+    ],
+)
+def test_a_decoder_that_cannot_be_had_is_one_line_on_stderr(spoken, capsys, words, told):
+    assert cli.main(["evaluate", str(spoken / "pupil"), str(spoken / "corpus"), "dev", *words.split()]) == 2
+    out, err = capsys.readouterr()
+    assert out == "" and told in err and err.startswith("ltt: error: ") and err.count("\n") == 1
+
+
+def test_what_deploy_writes_is_measured_and_listened_with_like_its_model(spoken, tmp_path, capsys):
+    speech = ["--speech", str(spoken / "corpus"), "dev"]
+    for form, options in (("float32", []), ("int8", speech), ("dynamic_int8", speech)):
+        path = tmp_path / f"{form}.tflite"
+        command = ["deploy", str(spoken / "pupil"), "--form", form, *options, "--out", str(path)]
+        assert cli.main(command) == 0 and f"{path}: {path.stat().st_size:,} bytes" in capsys.readouterr().out
+    for key in ("LER", "WER", "utterances"):
+        assert (
+            evaluated(tmp_path / "float32.tflite", spoken, capsys)[key]
+            == evaluated(spoken / "pupil", spoken, capsys)[key]
+        )
+    audio = [str(path) for path in sorted((spoken / "corpus").rglob("*.flac"))]
+    assert cli.main(["transcribe", str(tmp_path / "int8.tflite"), *audio]) == 0
+    whole = capsys.readouterr()
+    assert cli.main(["transcribe", "--chunk", "70", str(tmp_path / "int8.tflite"), *audio]) == 0
+    pieces = capsys.readouterr()
+    assert pieces.out == whole.out and " s  " in pieces.err and not whole.err
+
+
+def test_what_cannot_be_deployed_or_streamed_is_told_in_a_line(spoken, tmp_path, capsys):
+    assert cli.main(["deploy", str(spoken / "pupil"), "--form", "int8", "--out", str(tmp_path / "a.tflite")]) == 2
+    assert "int8 needs speech" in capsys.readouterr().err and not list(tmp_path.iterdir())
+    assert cli.main(["deploy", str(spoken / "pupil"), "--out", str(tmp_path / "a.tflite")]) == 0
+    audio = str(next((spoken / "corpus").rglob("*.flac")))
+    assert cli.main(["transcribe", "--chunk", "70", str(tmp_path / "a.tflite"), audio]) == 2
+    assert cli.main(["transcribe", "--chunk", "70", str(spoken / "pupil"), audio]) == 2
+    assert capsys.readouterr().err.count("ltt deploy --speech") == 2

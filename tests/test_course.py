@@ -189,17 +189,17 @@ def test_run_leaves_whole_reports_and_an_index(home, capsys):
 
 
 def test_figures_for_other_pages_stand_apart_from_those_of_runs_apart(home, monkeypatch):
-    monkeypatch.delenv("LTT_FIGURES", raising=False)
+    monkeypatch.delenv("LTT_REPORTS", raising=False)
     assert course.figure_path("digits", "path") == home / "figures" / "digits-path.png"
     monkeypatch.setattr(course, "DATA", home / "elsewhere")
     assert course.figure_path("digits", "path") == home / "elsewhere" / "figures" / "digits-path.png"
-    monkeypatch.setenv("LTT_FIGURES", str(home / "a" / "b"))
+    monkeypatch.setenv("LTT_REPORTS", str(home / "a" / "b"))
     assert course.figure_path("digits", "path") == home / "a" / "b" / "digits-path.png"
     assert (home / "a" / "b").is_dir() and (home / "figures").is_dir()
 
 
 def test_a_run_with_reports_of_its_own_leaves_those_of_others_and_the_figures(home, monkeypatch):
-    monkeypatch.delenv("LTT_FIGURES", raising=False)
+    monkeypatch.delenv("LTT_REPORTS", raising=False)
     reports = home / "data" / "digits" / "reports"
     reports.mkdir(parents=True)
     (reports / "01_features.html").write_text("another's")

@@ -1,0 +1,131 @@
+"""A recogniser on a device: a model in one LiteRT file, run without TensorFlow.
+
+`deploy.convert` writes such a file. It ends with a zip archive, as the metadata of LiteRT files do, that holds what the
+network alone does not know: features, alphabet, and how speech sounds on average.
+"""
+
+import json
+import time
+import zipfile
+from pathlib import Path
+
+import numpy as np
+
+from lttlib import decoding
+from lttlib.features import Features, extract, load
+
+FACTS = "lttlib.json"  # in the archive
+
+
+class Recogniser:
+    """The model of a .tflite file, with the methods of `storage.Model`.
+
+    Parameters
+    ----------
+    path : path-like
+    threads : int
+        Of the interpreter.
+
+    Attributes
+    ----------
+    features : features.Features
+    alphabet : str
+    facts : dict
+        What `deploy.convert` noted.
+
+    Raises
+    ------
+    ValueError
+        If it is no such file, or a cut one, or the interpreter is not installed.
+    """
+
+    def __init__(self, path, threads=1):
+        try:
+            from ai_edge_litert.interpreter import Interpreter
+        except ImportError as error:
+            raise ValueError(f"{path} needs LiteRT, which is not installed: pip install '.[device]'") from error
+        try:
+            with zipfile.ZipFile(path) as archive:  # its directory stands at the end: a cut file has none
+                self.facts = json.loads(archive.read(FACTS))
+            self.features, self.alphabet = Features(**self.facts["features"]), self.facts["alphabet"]
+            self.interpreter = Interpreter(model_path=str(path), num_threads=threads)
+        except (OSError, KeyError, TypeError, ValueError, RuntimeError, zipfile.BadZipFile) as error:
+            raise ValueError(f"{path} is no deployed model ({error!r}); `ltt deploy` writes one") from error
+        self._input, self._output = self.interpreter.get_input_details()[0], self.interpreter.get_output_details()[0]
+
+    def logits(self, values) -> list:
+        """What the network says of utterances.
+
+        Parameters
+        ----------
+        values : list of float32 array [time, channels]
+
+        Returns
+        -------
+        list of float32 array [frames, classes]; no frames where there is no time.
+        """
+        return [self._one(utterance) for utterance in values]
+
+    def _one(self, utterance):
+        if not len(utterance):
+            return np.zeros((0, len(self.alphabet) + 1), np.float32)
+        if tuple(self._input["shape"]) != (1, *utterance.shape):
+            self.interpreter.resize_tensor_input(self._input["index"], (1, *utterance.shape))
+            self.interpreter.allocate_tensors()
+            self._input = self.interpreter.get_input_details()[0]
+        self.interpreter.set_tensor(self._input["index"], utterance[None])
+        self.interpreter.invoke()
+        return self.interpreter.get_tensor(self._output["index"])[0]
+
+
+def transcribe(model, path, decoder=decoding.greedy) -> str:
+    """What a sound file says.
+
+    Parameters
+    ----------
+    model : Recogniser or storage.Model
+    path : path-like
+    decoder : function
+        As those of `decoding`.
+
+    Raises
+    ------
+    features.AudioError
+        If the file cannot be used; silence can (nothing is heard in it).
+    """
+    return spell(model, extract(load(Path(path), model.features.sampling_rate), model.features), decoder)
+
+
+def real_time_factor(model, wave, repeats=9) -> dict:
+    """How long a model takes for a second of speech: features, network and greedy decoding of one utterance.
+
+    Parameters
+    ----------
+    model : Recogniser or storage.Model
+    wave : float array [samples]
+        At the rate of the features.
+    repeats : int
+        The least counts: whatever disturbs a measurement makes it longer.
+
+    Returns
+    -------
+    dict: features, network, total, each a real-time factor (seconds a second of speech).
+    """
+    taken = []
+    for _ in range(repeats):
+        started = time.perf_counter()
+        values = extract(wave, model.features)
+        heard = time.perf_counter()
+        (logits,) = model.logits([values])
+        said = time.perf_counter()
+        decoding.greedy([logits], [len(logits)], model.alphabet)
+        taken.append((heard - started, said - heard, time.perf_counter() - started))
+    least = np.min(taken, axis=0) / (len(wave) / model.features.sampling_rate)
+    return dict(zip(("features", "network", "total"), least.tolist(), strict=True))
+
+
+def spell(model, values, decoder=decoding.greedy) -> str:
+    """The text of one utterance's features [time, channels]."""
+    (logits,) = model.logits([values])
+    (text,) = decoder([logits], [len(logits)], model.alphabet)
+    return text
