@@ -43,5 +43,5 @@ $(STAMP): pyproject.toml
 	@$(or $(PYTHON),false) -c "$(CHECK)" || { echo "No Python 3.11, 3.12 or 3.13 with venv found" \
 		"(Debian, Ubuntu: apt install python3 python3-venv). Elsewhere: make PYTHON=/path/to/python3" >&2; exit 1; }
 	.venv/bin/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear .venv
-	env -u PYTHONDONTWRITEBYTECODE .venv/bin/python -m pip install --quiet --editable '.[course,test]'
+	env -u PYTHONDONTWRITEBYTECODE .venv/bin/python -m pip install --quiet --editable '.[course,device,test]'
 	touch $@
