@@ -1,6 +1,7 @@
 """A deployed model: what the file says against the network that it was made of, and use without TensorFlow."""
 
 import os
+import shutil
 import subprocess
 import sys
 import zipfile
@@ -148,6 +149,9 @@ def test_a_file_is_transcribed_without_tensorflow(tmp_path):
 def test_the_device_extra_is_all_that_a_device_needs(tmp_path):
     """A new environment with the extra `device` alone; its packages come from where pip takes packages."""
     home = Path(__file__).resolve().parent.parent
+    for name in ("pyproject.toml", "README.md", "LICENSE"):  # pip leaves a folder `build` where it installs from
+        shutil.copy(home / name, tmp_path / name)
+    shutil.copytree(home / "lttlib", tmp_path / "lttlib")
     model = trained(seed=2)
     deploy.convert(model, tmp_path / "a.tflite", "dynamic_int8")
     soundfile.write(tmp_path / "a.flac", wave(1.5), 8000)
@@ -155,7 +159,7 @@ def test_the_device_extra_is_all_that_a_device_needs(tmp_path):
     python = tmp_path / "venv" / "bin" / "python"
     subprocess.run([sys.executable, "-m", "venv", tmp_path / "venv"], check=True)
     environment = {key: value for key, value in os.environ.items() if key != "PYTHONDONTWRITEBYTECODE"}
-    install = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", f"{home}[device]"]
+    install = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", f"{tmp_path}[device]"]
     done = subprocess.run(install, capture_output=True, text=True, env=environment)
     assert done.returncode == 0, f"pip cannot install the extra: {done.stderr[-2000:]}"
     ltt = [tmp_path / "venv" / "bin" / "ltt", "transcribe", tmp_path / "a.tflite", tmp_path / "a.flac"]
