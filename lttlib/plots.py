@@ -165,7 +165,7 @@ def record(draw, sampling_rate: int):
     class Recorder(anywidget.AnyWidget):
         _esm = RECORDER
         sampling_rate = traitlets.Int().tag(sync=True)
-        samples = traitlets.Bytes().tag(sync=True)
+        samples = traitlets.Any(b"").tag(sync=True)  # bytes arrive as a memoryview, which Bytes would refuse
 
     recorder, output = Recorder(sampling_rate=sampling_rate), ipywidgets.Output()
 

@@ -72,3 +72,20 @@ def test_nothing_is_asked_where_nobody_can_answer(monkeypatch):
     drawn = []
     plots.choose(lambda number: drawn.append(number), number=[1, 2])
     assert drawn == [1]
+
+
+def test_a_recording_is_drawn_and_a_batch_run_has_no_button(monkeypatch):
+    import IPython.display
+
+    shown, heard = [], []
+    monkeypatch.setattr(IPython.display, "display", lambda *widgets: shown.extend(widgets))
+    plots.record(heard.append, 8000)
+    assert not shown, "conftest.py sets LTT_BATCH"
+    monkeypatch.delenv("LTT_BATCH")
+    plots.record(heard.append, 8000)
+    recorder, _ = shown
+    assert recorder.sampling_rate == 8000 and "getUserMedia" in recorder._esm
+    sound = np.array([0.5, -0.25], np.float32)
+    recorder.samples = memoryview(sound.tobytes())  # as it comes from the browser
+    (found,) = heard
+    np.testing.assert_array_equal(found, sound)
