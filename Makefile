@@ -17,7 +17,7 @@ run: .venv      ## run the course and write its report: make run PROFILE=digits 
 	.venv/bin/ltt run $(PROFILE)
 
 test: lint      ## lint, unit tests, those in parallel, then every notebook with its asserts, on data of its own
-	.venv/bin/python -m pytest tests --ignore tests/test_notebooks.py -m "not parallel"
+	.venv/bin/python -m pytest tests --ignore tests/test_notebooks.py -m "not parallel" -n auto --dist loadfile
 	.venv/bin/python -m pytest tests --ignore tests/test_notebooks.py -m parallel
 	@test -n "$(NOTEBOOKS)" || { echo "No notebooks to test." >&2; exit 1; }
 	data=$$(mktemp -d) && trap 'rm -rf "$$data"' EXIT && LTT_DATA="$$data" LTT_BATCH=1 \

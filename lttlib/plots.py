@@ -128,12 +128,14 @@ function render({ model, el }) {
       recorder.onstop = async () => {
         stream.getTracks().forEach(track => track.stop());
         recorder = null;
-        const context = new AudioContext({ sampleRate: model.get("sampling_rate") });  // decoding resamples to it
-        const sound = await context.decodeAudioData(await new Blob(pieces).arrayBuffer());
-        context.close();
-        model.set("samples", new DataView(sound.getChannelData(0).slice().buffer));
-        model.save_changes();
         label("Record");
+        const context = new AudioContext({ sampleRate: model.get("sampling_rate") });  // decoding resamples to it
+        try {
+          const sound = await context.decodeAudioData(await new Blob(pieces).arrayBuffer());
+          model.set("samples", new DataView(sound.getChannelData(0).slice().buffer));
+          model.save_changes();
+        } catch (error) { label(`Nothing recorded (${error.message}); again?`); }
+        context.close();
       };
       recorder.start();
       label("Stop");
