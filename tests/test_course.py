@@ -188,6 +188,19 @@ def test_run_leaves_whole_reports_and_an_index(home, capsys):
     assert executed.metadata.papermill.parameters == {"profile": "digits"}
 
 
+@pytest.mark.parametrize("reports", ["", "mine"])
+def test_a_run_of_the_report_ends_with_its_page(home, monkeypatch, capsys, reports):
+    monkeypatch.delenv("LTT_REPORTS", raising=False)
+    page = "from lttlib import course\nplace = course.reports_path(profile)\n"
+    page += "place.mkdir(parents=True, exist_ok=True)\n(place / 'report.html').write_text('all')"
+    write_notebook(home / "notebooks", "09_report.ipynb", PARAMETERS, page)
+    place = home / "data" / "digits" / "reports" / reports
+    assert course.run("digits", only=["01", "09"], reports=reports) == place / "report.html"
+    assert capsys.readouterr().out.splitlines()[-1] == f"Report: {place / 'report.html'}"
+    assert 'href="report.html"' in (place / "index.html").read_text()
+    assert course.run("digits", only=["01"], reports=reports) == place / "index.html"
+
+
 def test_figures_for_other_pages_stand_apart_from_those_of_runs_apart(home, monkeypatch):
     monkeypatch.delenv("LTT_REPORTS", raising=False)
     assert course.figure_path("digits", "path") == home / "figures" / "digits-path.png"

@@ -123,6 +123,37 @@ def test_an_utterance_without_frames_has_no_text(tmp_path):
     assert device.spell(recogniser, np.zeros((0, 39), np.float32)) == ""
 
 
+def test_a_deployed_model_is_a_folder_like_any_other(tmp_path):
+    model = trained()
+    card = deploy.save(tmp_path / "small", model, "float16", [wave(1)], technique="distilled")
+    assert card == storage.card(tmp_path / "small") and card["form"] == "float16" and card["technique"] == "distilled"
+    size = (tmp_path / "small" / "model.tflite").stat().st_size
+    assert card["files"] == {"model.tflite": size} and card["parameters"] == model.network.count_params()
+    loaded = storage.load(tmp_path / "small")
+    assert isinstance(loaded, device.Recogniser) and loaded.facts["name"] == "small"
+    values = [extract(wave(seconds), FEATURES) for seconds in (0.5, 0.8)]
+    for ours, theirs in zip(loaded.logits(values), model.logits(values), strict=True):
+        np.testing.assert_allclose(ours, theirs, atol=0.01 * np.abs(theirs).max())
+    content = (tmp_path / "small" / "model.tflite").read_bytes()
+    (tmp_path / "small" / "model.tflite").write_bytes(content[:-1] + b"x")
+    with pytest.raises(ValueError, match="not those that card.json describes"):
+        storage.load(tmp_path / "small")
+
+
+def test_the_real_time_factor_is_time_over_time(tmp_path, monkeypatch):
+    class Slow:
+        features, alphabet = FEATURES, storage.text.ALPHABET
+
+        def logits(self, values):
+            clock[0] += 0.5
+            return [np.zeros((3, 29), np.float32)]
+
+    clock = [0.0]
+    monkeypatch.setattr(device.time, "perf_counter", lambda: clock[0])
+    found = device.real_time_factor(Slow(), wave(2.0), repeats=3)
+    assert found == {"features": 0.0, "network": 0.25, "total": 0.25}
+
+
 ALONE = """
 import sys
 for name in ("tensorflow", "keras", "loky", "jiwer", "safetensors", "matplotlib", "librosa", "pooch"):
