@@ -40,14 +40,14 @@ def splits(records_folder, score_splits, train_split="train", held_speakers=()) 
     return {split: utterances for split, utterances in found.items() if utterances}
 
 
-def learn(home, network, objective, records, recipe, scored, *, monitor=None, cores=None, **facts) -> dict:
+def learn(home, network, objective, records, recipe, scored, *, cores=None, **facts) -> dict:
     """Train a network into a model folder.
 
     Parameters
     ----------
     home : path-like
         The model's folder; the checkpoint of its training stands beside it.
-    network, objective, records, recipe, monitor
+    network, objective, records, recipe
         As `training.train` takes them.
     scored : dict
         What `splits` returns.
@@ -61,7 +61,7 @@ def learn(home, network, objective, records, recipe, scored, *, monitor=None, co
     dict: the model's card, with results of the model that was loaded from the folder again.
     """
     home = Path(home)
-    history = training.train(network, objective, records, recipe, f"{home}.checkpoint", monitor)
+    history = training.train(network, objective, records, recipe, f"{home}.checkpoint")
     model = storage.Model(network, records.features, records.alphabet)
     about = {"seed": recipe.seed, "objective": training.describe(objective), "recipe": vars(recipe)}
     storage.save(home, model, **about, precision=network.output_layer.dtype_policy.name, **history, **facts)
