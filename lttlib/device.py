@@ -54,16 +54,7 @@ class Recogniser:
         self._input, self._output = self.interpreter.get_input_details()[0], self.interpreter.get_output_details()[0]
 
     def logits(self, values) -> list:
-        """What the network says of utterances.
-
-        Parameters
-        ----------
-        values : list of float32 array [time, channels]
-
-        Returns
-        -------
-        list of float32 array [frames, classes]; no frames where there is no time.
-        """
+        """As `storage.Model.logits`, one utterance at a time; no frames where there is no time."""
         return [self._one(utterance) for utterance in values]
 
     def _one(self, utterance):

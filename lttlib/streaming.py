@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from lttlib import device
-from lttlib.features import DELTA_WIDTH, TOP_DB, Features, bands, cepstra, decibels, with_deltas
+from lttlib.features import DELTA_WIDTH, TOP_DB, Features, bands, cepstra, decibels, extract, with_deltas
 
 PRIOR_SECONDS = 1.0  # how long a device believes in average speech rather than in what it hears
 LEAST_VARIANCE = 0.05  # of that of average speech: silence is not blown up to it
@@ -142,7 +142,7 @@ class Stream:
             raise ValueError("streaming needs a model that was deployed with speech: ltt deploy --speech")
         self.recogniser, self.front = recogniser, Front(recogniser.features, Prior(**recogniser.facts["prior"]))
         self.stride, (self.left, self.right) = recogniser.facts["stride"], recogniser.facts["context"]
-        self.heard = []
+        self.heard = []  # all of it: `finish` listens again
         self.values, self.first = np.zeros((0, recogniser.features.channels), np.float32), 0
         self.frames, self.previous, self.text = 0, len(recogniser.alphabet), ""
 
@@ -175,7 +175,7 @@ class Stream:
         """The text of the whole utterance, heard once more with its own mean and variance, as `device.transcribe`."""
         self.feed(np.zeros(0, np.float32), last=True)
         wave = np.concatenate(self.heard)
-        return device.spell(self.recogniser, device.extract(wave, self.recogniser.features)) if len(wave) else ""
+        return device.spell(self.recogniser, extract(wave, self.recogniser.features)) if len(wave) else ""
 
     def _write(self, best):
         before = len(self.text)

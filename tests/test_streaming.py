@@ -125,7 +125,7 @@ def test_nothing_heard_is_no_text_and_a_model_without_speech_cannot_stream(recog
         streaming.Stream(device.Recogniser(tmp_path / "a.tflite"))
 
 
-def test_memory_stays_small_however_long_it_listens(recogniser):
+def test_what_it_computes_with_stays_short_however_long_it_listens(recogniser):
     stream = streaming.Stream(recogniser)
     for number in range(30):
         stream.feed(wave(1.0, number))
