@@ -1,14 +1,15 @@
 """Bring an archive home: downloaded to the last byte and checked, unpacked whole and nowhere else."""
 
 import lzma
-import os
+import re
 import tarfile
 import zlib
 from pathlib import Path
 
 import pooch
 import requests
-from tqdm import tqdm
+
+from lttlib.files import progress
 
 CHUNK = 2**16  # bytes; what was received of an unfinished one is lost, so it is small
 
@@ -43,7 +44,9 @@ def download(url, file, known_hash=None):
     """
     kept_hash = _kept_hash(file)
     if known_hash is None and kept_hash.exists():
-        known_hash = kept_hash.read_text().strip()
+        known_hash = kept_hash.read_bytes().decode("ascii", "replace").strip()
+        if not re.fullmatch("sha256:[0-9a-f]{64}", known_hash):
+            raise ArchiveError(f"{kept_hash} is no hash: remove it, and the next download is taken on trust")
     part = file.with_name(file.name + ".part")
     try:
         pooch.retrieve(url, known_hash, file.name, file.parent, downloader=lambda url, to, _: _continue(url, part, to))
@@ -72,8 +75,7 @@ def _continue(url, part, output_file):
             continues = response.status_code == requests.codes.partial_content
             done = done if continues else 0
             total = done + int(response.headers.get("Content-Length", 0))
-            silent = bool(os.environ.get("LTT_BATCH"))
-            bar = tqdm(desc=part.stem, total=total or None, initial=done, unit="B", unit_scale=True, disable=silent)
+            bar = progress(desc=part.stem, total=total or None, initial=done, unit="B", unit_scale=True)
             with part.open("ab" if continues else "wb") as file, bar:
                 for chunk in response.iter_content(CHUNK):
                     file.write(chunk)
@@ -97,7 +99,9 @@ def unpack(archive, folder):
     try:
         with tarfile.open(archive) as file:
             file.extractall(folder, filter=_inside)
-    except (tarfile.TarError, EOFError, zlib.error, lzma.LZMAError, OSError) as error:
+            while file.fileobj.read(CHUNK):  # on to the checksum of gzip, which lies behind all that tar reads
+                pass
+    except (tarfile.TarError, EOFError, zlib.error, lzma.LZMAError, OSError, ValueError, OverflowError) as error:
         if isinstance(error, OSError) and error.errno is not None:  # a full disk, say, is not the archive's fault
             raise
         archive.unlink()

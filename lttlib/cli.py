@@ -3,7 +3,6 @@
 import argparse
 import contextlib
 import json
-import os
 import sys
 import traceback
 from pathlib import Path
@@ -158,7 +157,7 @@ def _evaluate(arguments):
         asked = {name: getattr(arguments, name) for name in names if getattr(arguments, name) is not None}
         decoder = decoding.choose(arguments.decoder, **asked)
         utterances = corpus.read(arguments.corpus_root, arguments.split)
-        result = evaluation.evaluate(storage.load(arguments.model), utterances, decoder, os.cpu_count())
+        result = evaluation.evaluate(storage.load(arguments.model), utterances, decoder, None)
     for lost in result["rejected"]:
         print(f"ltt: left out: {lost['id']}: {lost['reason']}", file=sys.stderr)
     for lost in result.get("lexicon_rejected", ()):

@@ -10,7 +10,7 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from lttlib import sources, synthesis
+from lttlib import sealing, sources, synthesis
 from lttlib.sources import CORPORA
 
 AUDIO = (".flac", ".wav", ".ogg", ".mp3")
@@ -146,7 +146,11 @@ def fetch(name, root):
             archives.download(archive.url, file, archive.hash)
             with tempfile.TemporaryDirectory(prefix=".unpacking-", dir=root) as temporary:
                 archives.unpack(file, Path(temporary))
-                made = archive.arrange(Path(temporary))
+                try:
+                    made = archive.arrange(Path(temporary))
+                except (FileNotFoundError, LookupError, RuntimeError, ValueError) as error:
+                    cure = f"has it changed at {archive.url}? Remove it to download it again"
+                    raise CorpusError(f"{file} holds something else than {name} ({error!r}): {cure}") from error
                 if missing := [split for split in archive.splits if not (made / split).is_dir()]:
                     raise CorpusError(f"{file} holds no {', '.join(missing)}: has it changed at {archive.url}?")
                 for split in archive.splits:
@@ -189,8 +193,11 @@ def synthesise(root, minutes=None, speakers=None, seed=0):
     recipe = {"minutes": minutes, "speakers": {split: speakers.get(split) for split in minutes}, "seed": seed}
     recipe["version"] = synthesis.version()
     note = root / "synthesis.json"
-    if note.exists() and json.loads(note.read_text()) == recipe:
-        return root
+    try:
+        if sealing.parse(note.read_bytes()) == recipe:
+            return root
+    except (OSError, ValueError):  # then it is of no recipe
+        pass
     if root.exists():
         raise CorpusError(f"{root} is there, but not of {recipe}: remove it or name another folder")
     if unknown := set(minutes) - set(synthesis.SPLITS):

@@ -8,7 +8,9 @@ misspelt name and carry on; here it is refused. Relative paths in notebooks and 
 import ast
 import difflib
 import json
+import math
 import os
+import reprlib
 from pathlib import Path
 
 import yaml
@@ -17,6 +19,8 @@ from lttlib import report
 
 NOTEBOOKS = Path(__file__).resolve().parent.parent / "notebooks"
 DATA = Path(os.environ.get("LTT_DATA") or NOTEBOOKS.parent / "data").expanduser().resolve()
+SHORT = reprlib.Repr()  # a few lines of YAML can stand for a list of billions
+SHORT.maxlevel, SHORT.maxlist, SHORT.maxstring = 2, 20, 200
 READERS = {"int": int, "float": float, "str": str, "bool": lambda text: {"true": True, "false": False}[text.lower()]}
 
 
@@ -70,10 +74,13 @@ def parameters(notebook):
         No such cell, two, or one that holds anything but lines of ``name: type = literal  # help``.
     """
     notebook = Path(notebook)
-    cells = json.loads(notebook.read_text(encoding="utf-8"))["cells"]
-    tagged = ["".join(cell["source"]) for cell in cells if "parameters" in cell["metadata"].get("tags", [])]
+    try:
+        cells = json.loads(notebook.read_text(encoding="utf-8"))["cells"]
+        tagged = ["".join(cell["source"]) for cell in cells if "parameters" in cell["metadata"].get("tags", [])]
+    except (AttributeError, LookupError, RecursionError, TypeError, ValueError) as error:
+        raise ValueError(f"{notebook.name} is no whole notebook ({error!r}): get it again (git restore)") from error
     if len(tagged) != 1:
-        raise ValueError(f"{notebook.name} has {len(tagged)} cells tagged `parameters`, not one")
+        raise ValueError(f"{notebook.name} has {len(tagged)} cells tagged `parameters`, not one: get it again")
     declared = {}
     for line in filter(str.strip, tagged[0].splitlines()):
         try:
@@ -94,15 +101,21 @@ def profile(name):
     Raises
     ------
     ValueError
-        No such profile, or a file that is not a YAML mapping.
+        No such profile, or a file that is not a YAML mapping, or gives a parameter twice.
     """
     files = {path.stem: path for path in sorted(NOTEBOOKS.glob("params/*.yaml"))}
     if name not in files:
         raise ValueError(_unknown("profile", name, files))
     try:
-        return dict(yaml.safe_load(files[name].read_text(encoding="utf-8")) or {})
-    except (TypeError, ValueError, yaml.YAMLError) as error:
-        raise ValueError(f"{files[name]} does not map names to values: {error}") from error
+        text = files[name].read_text(encoding="utf-8")
+        given = yaml.safe_load(text) or {}
+        if not isinstance(given, dict):
+            raise TypeError(f"it holds a {type(given).__name__}")
+        if len(yaml.compose(text).value if given else ()) > len(given):
+            raise ValueError("a name stands twice")
+        return given
+    except (RecursionError, TypeError, ValueError, yaml.YAMLError) as error:
+        raise ValueError(f"{files[name]} does not map names to values, a line each: {error}") from error
 
 
 def plan(name, only=(), start=None, overrides=None):
@@ -121,7 +134,9 @@ def plan(name, only=(), start=None, overrides=None):
     if unknown := [key for key in given if key not in every]:
         raise ValueError(_unknown("parameter", str(unknown[0]), every))
     if given.setdefault("profile", name) != name:
-        raise ValueError(f"the parameter `profile` is {given['profile']!r} in a run of {name!r}: leave it out")
+        raise ValueError(
+            f"the parameter `profile` is {SHORT.repr(given['profile'])} in a run of {name!r}: leave it out"
+        )
     wanted = {_find(word, notebooks) for word in only} or set(notebooks)
     first = _find(start, notebooks) if start else ""
     if not (stems := [stem for stem in notebooks if stem in wanted and stem >= first]):
@@ -199,8 +214,9 @@ def _convert(name, kind, value):
                 raise TypeError
             return [_convert(name, element, item) for item in items]
         read = READERS[kind](value) if isinstance(value, str) or (kind, type(value)) == ("float", int) else value
-        if kind in READERS and type(read).__name__ == kind:  # not isinstance: True is no int
+        # Not isinstance: True is no int.
+        if kind in READERS and type(read).__name__ == kind and not (kind == "float" and not math.isfinite(read)):
             return read
         raise TypeError
-    except (KeyError, SyntaxError, TypeError, ValueError) as error:
-        raise ValueError(f"parameter {name!r} expects {kind}, not {value!r}") from error
+    except (KeyError, MemoryError, RecursionError, SyntaxError, TypeError, ValueError) as error:
+        raise ValueError(f"parameter {name!r} expects {kind}, not {SHORT.repr(value)}") from error

@@ -12,6 +12,7 @@ import numpy as np
 
 from lttlib import lm, text
 
+LONGEST_WORD = 100  # letters; flashlight-text calls itself once for each of them
 IMPOSSIBLE = -1e4  # natural log; finite, since the difference of two infinities is none
 
 
@@ -214,24 +215,24 @@ def _load(alphabet, files):
     """Words, those left out, KenLM's model, tree of spellings. By its time a file that has changed is read again."""
     decoder, dictionary, kenlm = _flashlight()
     (path, _), (lexicon, _) = files if len(files) == 2 else (*files, (None, 0))
-    if lexicon:
-        words = lexicon.read_text(encoding="utf-8-sig", errors="replace").split("\n")
-    else:
-        words = lm.read_words(path)
+    words = [] if lexicon and lm.is_binary(path) else lm.read_words(path)  # which checks the file too
+    words = lm.read_lexicon(lexicon) if lexicon else words
     kept, left_out = [], []
     for word in dict.fromkeys(word.strip() for word in words if word.strip()):
         try:
             text.encode(word, alphabet.replace(" ", ""))
+            if len(word) > LONGEST_WORD:
+                raise ValueError(f"longer than {LONGEST_WORD} letters")
             kept.append(word)
         except ValueError as error:
             left_out.append({"word": word, "reason": str(error)})
     if not kept:
-        why = f": '{left_out[0]['word']}': {left_out[0]['reason']}" if left_out else ""
+        why = f": '{left_out[0]['word'][:LONGEST_WORD]}': {left_out[0]['reason']}" if left_out else ""
         raise DecodingError(f"{lexicon or path} has no word in the letters of the model (capitals?){why}")
     try:
         with _quiet():
             model = kenlm.KenLM(str(path), dictionary.Dictionary(kept))
-    except RuntimeError as error:
+    except (RuntimeError, UnicodeDecodeError, MemoryError) as error:  # it quotes the file, in UTF-8 or not
         why = str(error).strip().split("\n")[-1]
         raise DecodingError(f"KenLM cannot read {path} ({why}): make it again, `ltt lm` does") from error
     tree, start = decoder.Trie(len(alphabet) + 1, alphabet.index(" ")), model.start(True)

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import tensorflow as tf
 
-from lttlib import models, storage
+from lttlib import models, sealing, storage
 from lttlib.device import FACTS
 from lttlib.features import extract
 from lttlib.files import whole
@@ -67,9 +67,9 @@ def convert(model, path, form="float32", waves=(), **facts) -> int:
     if len(waves):
         told["prior"] = asdict(Prior.of(waves, model.features))
     with whole(path) as temporary:
-        temporary.write_bytes(converter.convert())
+        temporary.write_bytes(network := converter.convert())
         with zipfile.ZipFile(temporary, "a") as archive:
-            archive.writestr(zipfile.ZipInfo(FACTS), json.dumps(told))
+            archive.writestr(zipfile.ZipInfo(FACTS), json.dumps(sealing.seal(told, network)))
         return temporary.stat().st_size
 
 

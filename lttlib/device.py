@@ -1,20 +1,20 @@
 """A recogniser on a device: a model in one LiteRT file, run without TensorFlow.
 
 `deploy.convert` writes such a file. It ends with a zip archive, as the metadata of LiteRT files do, that holds what the
-network alone does not know: features, alphabet, and how speech sounds on average.
+network alone does not know: features, alphabet, how speech sounds on average, and a checksum of all before it.
 """
 
-import json
 import time
 import zipfile
 from pathlib import Path
 
 import numpy as np
 
-from lttlib import decoding
+from lttlib import decoding, sealing
 from lttlib.features import Features, extract, load
 
 FACTS = "lttlib.json"  # in the archive
+MOST = 2**20  # bytes of these facts; an archive can pack gigabytes in a few
 
 
 class Recogniser:
@@ -36,7 +36,7 @@ class Recogniser:
     Raises
     ------
     ValueError
-        If it is no such file, or a cut one, or the interpreter is not installed.
+        If it is no such file, or a cut or damaged one, or the interpreter is not installed.
     """
 
     def __init__(self, path, threads=1):
@@ -46,12 +46,22 @@ class Recogniser:
             raise ValueError(f"{path} needs LiteRT, which is not installed: pip install '.[device]'") from error
         try:
             with zipfile.ZipFile(path) as archive:  # its directory stands at the end: a cut file has none
-                self.facts = json.loads(archive.read(FACTS))
+                told = archive.getinfo(FACTS)
+                if told.file_size > MOST:
+                    raise ValueError(f"{told.file_size} bytes of facts")
+                facts = sealing.parse(archive.read(told))
+            # Before the interpreter sees it: what is damaged might bring down the process.
+            self.facts = sealing.check(facts, Path(path).read_bytes()[: told.header_offset])
             self.features, self.alphabet = Features(**self.facts["features"]), self.facts["alphabet"]
             self.interpreter = Interpreter(model_path=str(path), num_threads=threads)
-        except (OSError, KeyError, TypeError, ValueError, RuntimeError, zipfile.BadZipFile) as error:
+            self._input, self._output = (
+                details[0] for details in (self.interpreter.get_input_details(), self.interpreter.get_output_details())
+            )
+            sizes = int(self._input["shape"][-1]), int(self._output["shape"][-1])
+            if sizes != (self.features.channels, len(self.alphabet) + 1):
+                raise ValueError(f"channels and classes {sizes} are not those of its features and alphabet")
+        except Exception as error:  # of zipfile, of the interpreter, or of facts of another kind
             raise ValueError(f"{path} is no deployed model ({error!r}); `ltt deploy` writes one") from error
-        self._input, self._output = self.interpreter.get_input_details()[0], self.interpreter.get_output_details()[0]
 
     def logits(self, values) -> list:
         """As `storage.Model.logits`, one utterance at a time; no frames where there is no time."""

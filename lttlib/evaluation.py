@@ -7,6 +7,7 @@ import jiwer
 import numpy as np
 
 from lttlib import decoding, examples
+from lttlib.files import progress
 
 CHUNK = 256  # utterances whose features are held at a time
 RESAMPLES = 2000  # of the bootstrap
@@ -64,8 +65,8 @@ def listen(model, utterances, cores=1) -> Heard:
     ----------
     model : storage.Model or device.Recogniser
     utterances : list of corpus.Utterance
-    cores : int
-        Processes that compute features.
+    cores : int, optional
+        Processes that compute features; None: as `examples.workers` has it.
 
     Returns
     -------
@@ -79,7 +80,8 @@ def listen(model, utterances, cores=1) -> Heard:
     heard = Heard([], [], model.alphabet, [], 0.0, 0.0)
     with examples.workers(cores) as pool:
         started = time.perf_counter()
-        for start in range(0, len(utterances), CHUNK):
+        starts = range(0, len(utterances), CHUNK)
+        for start in progress(starts, desc="listening", unit=f" x {CHUNK} utterances"):
             features = []
             tasks = [(utterance, 1.0) for utterance in utterances[start : start + CHUNK]]
             for (utterance, _), example, reason in examples.examples(tasks, model.features, pool=pool):

@@ -1,13 +1,15 @@
 """From utterances to examples, features with labels, in several processes; what is no use comes with its reason."""
 
-from contextlib import contextmanager
+import os
+import threading
+import time
+from contextlib import contextmanager, nullcontext
 
 import numpy as np
 
 from lttlib import text
 from lttlib.features import AudioError, extract, load
 
-THREADS = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS", "VECLIB_MAXIMUM_THREADS")
 MAX_CLIPPED = 0.05  # share of samples at full scale from which a recording counts as clipped
 
 
@@ -69,15 +71,15 @@ def examples(tasks, features, alphabet=None, pool=None):
     features : Features
     alphabet : str, optional
         As `example` takes it.
-    pool : concurrent.futures.Executor, optional
-        Computes in its workers instead of here.
+    pool : joblib.Parallel, optional
+        What `workers` gives: computes in its workers instead of here.
 
     Yields
     ------
     (task, example or None, reason or None)
     """
     work = [(utterance, features, alphabet, speed) for utterance, speed in tasks]
-    results = pool.map(_attempt, work, chunksize=16) if pool else map(_attempt, work)
+    results = pool((_attempt, (one,), {}) for one in work) if pool else map(_attempt, work)
     for task, (made, reason) in zip(tasks, results, strict=True):
         yield task, made, reason
 
@@ -90,18 +92,46 @@ def _attempt(work):
 
 
 @contextmanager
-def workers(cores: int):
-    """A pool of processes for `examples`, or None for one core.
+def workers(cores=None):
+    """Processes for `examples`, by joblib; None for one core.
 
-    Each worker gets one thread for linear algebra: with more, two of them are slower than one. loky's workers are used
-    instead of the standard library's, since those run the caller's main module again, which imports TensorFlow and may
-    lack the guard against that. They stay for a while: the next pool of as many takes them up.
+    They are loky's, with as many threads for linear algebra in each as leave one for every core: with more, two of them
+    are slower than one. Where the caller has chosen another backend (`joblib.parallel_config`) it is that one's; and
+    the variable LTT_WORKERS names a cluster, which reads the same files: "dask:tcp://host:8786" or "ray".
+
+    Parameters
+    ----------
+    cores : int, optional
+        By default what the chosen backend has, else those of the machine.
     """
-    if cores <= 1:
+    if cores == 1:
         yield None
         return
-    from loky import get_reusable_executor  # comes with the course, not with the base
+    import joblib  # comes with the course, not with the base
 
-    pool = get_reusable_executor(cores, timeout=30, env={name: "1" for name in THREADS})
-    list(pool.map(len, [()] * cores))  # started now, not while somebody takes the time of the first file
-    yield pool
+    name, _, address = os.environ.get("LTT_WORKERS", "").partition(":")
+    if name == "ray":
+        from ray.util.joblib import register_ray
+
+        register_ray()
+    options = {"scheduler_host": address} if address else {}
+    with joblib.parallel_config(name, **options) if name else nullcontext():
+        backend, count = joblib.parallel.get_active_backend()
+        own = {"initializer": _end_with, "initargs": (os.getpid(),), "idle_worker_timeout": 30}
+        own = own if type(backend).__name__ == "LokyBackend" else {}
+        chosen = cores or (-1 if count in (None, 1) else count)
+        kind = "generator" if backend.supports_return_generator else "list"  # Ray's does not
+        with joblib.Parallel(chosen, return_as=kind, batch_size=16, **own) as pool:
+            list(pool([(len, ((),), {})]))  # started now, not while somebody takes the time of the first file
+            yield pool
+
+
+def _end_with(parent: int) -> None:
+    """End this worker soon after its parent was killed; by themselves loky's stay, each with its memory."""
+
+    def watch():
+        while os.getppid() == parent:
+            time.sleep(1)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()

@@ -1,7 +1,6 @@
 """One experiment: train a network, write it, load what was written, score that, and note all of it in its card."""
 
 import json
-import os
 from pathlib import Path
 
 from lttlib import corpus, evaluation, storage, training
@@ -52,7 +51,7 @@ def learn(home, network, objective, records, recipe, scored, *, cores=None, **fa
     scored : dict
         What `splits` returns.
     cores : int, optional
-        Processes that compute features; those of the machine by default.
+        Processes that compute features, by default as `examples.workers` has it.
     **facts
         What the card shall tell besides, such as technique.
 
@@ -70,6 +69,6 @@ def learn(home, network, objective, records, recipe, scored, *, cores=None, **fa
 
 def score(home, scored, cores=None) -> dict:
     """Score a model as it stands in its folder, and note the results in its card; returns the card."""
-    model, cores = storage.load(home), cores or os.cpu_count()
+    model = storage.load(home)
     results = {split: evaluation.evaluate(model, utterances, cores=cores) for split, utterances in scored.items()}
     return storage.note(home, results=results)

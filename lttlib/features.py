@@ -22,6 +22,11 @@ BLOCK = (
 )
 TOP_DB = 80.0  # what is 80 dB under the loudest value of an utterance counts as silence, as in librosa.power_to_db
 DELTA_WIDTH = 9  # frames over which a slope is fitted, as in librosa.feature.delta
+RATES = 1000, 1_000_000  # Hz; a header that tells another one is damaged
+LONGEST = 2**28  # samples, 4.6 hours at 16 kHz: a packed file of megabytes may hold terabytes of silence
+LOUDEST = 1e12  # of a full scale of 1: the square of a louder spectrum is no number of 32 bits
+BLOCK_VALUES = 2**22  # read at a time: what a header tells of a length is not believed
+LARGEST_WINDOW, MOST_MELS = 2**20, 2**12
 STREAMED = 0x7FFFF000  # from this length in its header on, a WAV was written by a program that did not know its length
 
 
@@ -61,11 +66,11 @@ class Features:
     def __post_init__(self):
         if self.kind not in KINDS:
             raise ValueError(f"unknown features '{self.kind}': choose one of {', '.join(KINDS)}")
-        positive = self.sampling_rate > 0 and self.window_ms > 0 and self.stride_ms > 0  # NaN is not
-        if not (positive and 0 < self.n_mfcc <= self.n_mels):
-            raise ValueError(f"features need positive numbers and n_mfcc <= n_mels, not {self}")
-        if self.n_fft < 2 or self.hop < 1:
-            raise ValueError(f"a window of at least 2 samples and a stride of at least 1 are needed, not {self}")
+        limits = (self.sampling_rate, RATES[1]), (self.window_ms, 1e6), (self.stride_ms, 1e6), (self.n_mels, MOST_MELS)
+        if not (all(0 < value <= most for value, most in limits) and 0 < self.n_mfcc <= self.n_mels):  # NaN is not
+            raise ValueError(f"features need positive numbers that are not absurd and n_mfcc <= n_mels, not {self}")
+        if not 2 <= self.n_fft <= LARGEST_WINDOW or self.hop < 1:
+            raise ValueError(f"a window of 2 to 2^20 samples and a stride of at least 1 are needed, not {self}")
 
     @property
     def n_fft(self) -> int:
@@ -107,7 +112,7 @@ def load(path, sampling_rate: int, speed: float = 1.0) -> np.ndarray:
     Raises
     ------
     AudioError
-        If the file is missing, unreadable, cut short, empty, or holds values that are not finite.
+        If the file is missing, unreadable, cut short, empty, too long, or holds values that are not finite.
     """
     path = Path(path)
     if not path.is_file():
@@ -115,22 +120,39 @@ def load(path, sampling_rate: int, speed: float = 1.0) -> np.ndarray:
     try:
         with soundfile.SoundFile(path) as file:
             expected, rate, remarks = file.frames, file.samplerate, file.extra_info
-            wave = file.read(dtype="float32", always_2d=True)
-    except soundfile.SoundFileError as error:
+            wave = _one_channel(file)
+    except (soundfile.SoundFileError, TypeError) as error:  # TypeError: a name in .raw, without any header
         raise AudioError(f"{path}: not readable as audio ({error}); was it copied whole?") from error
+    longest = min(LONGEST, LONGEST * rate * speed / sampling_rate)
+    if not RATES[0] <= rate <= RATES[1] or len(wave) > longest:
+        told = f"{len(wave)} or more samples at {rate} Hz are no recording to work with"
+        raise AudioError(f"{path}: {told}; cut it into shorter files, or copy it again if it is not so long")
     declared = re.search(r"(?:data|SSND) : (\d+) \(should be", remarks)  # WAV, AIFF: shortened without an error
     if declared and int(declared[1]) < STREAMED:
         raise AudioError(f"{path}: ends before the {declared[1]} bytes its header tells; copy or download it again")
     if len(wave) < expected:
         raise AudioError(f"{path}: ends after {len(wave)} of {expected} samples; copy or download it again")
-    if not np.isfinite(wave).all():
-        raise AudioError(f"{path}: holds values that are not finite (NaN or infinity)")
-    wave = wave.mean(axis=1)
+    if not np.abs(wave).max(initial=0) < LOUDEST:
+        raise AudioError(
+            f"{path}: holds values that are not finite (NaN or infinity), or beyond all sound; record again"
+        )
     if rate * speed != sampling_rate:
         wave = soxr.resample(wave, rate * speed, sampling_rate)
     if not len(wave):
         raise AudioError(f"{path}: holds no sound (0 samples)")
     return wave
+
+
+def _one_channel(file):
+    """The mean of all channels, read block by block to its end, or somewhat beyond `LONGEST`."""
+    size, blocks, samples = max(1, BLOCK_VALUES // file.channels), [np.zeros(0, np.float32)], 0
+    while samples <= LONGEST:
+        with np.errstate(over="ignore", invalid="ignore"):
+            blocks.append(file.read(size, dtype="float32", always_2d=True).mean(axis=1))
+        samples += len(blocks[-1])
+        if len(blocks[-1]) < size:
+            break
+    return np.concatenate(blocks)
 
 
 def extract(wave: np.ndarray, features: Features) -> np.ndarray:

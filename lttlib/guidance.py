@@ -1,7 +1,8 @@
 """What a teacher says about every utterance: written once, found by id, joined to the records of its students.
 
 A folder holds one safetensors file for each shard of the records, in it one compressed entry an utterance under its id.
-The teacher's fingerprint stands in each file: guidance of another teacher, or of other records, is refused.
+The teacher's fingerprint stands in each file: guidance of another teacher, or of other records, is refused, and so is
+what has been damaged since: each entry is read with its checksum.
 """
 
 import json
@@ -13,13 +14,14 @@ import safetensors.numpy
 import tensorflow as tf
 from safetensors import safe_open
 
-from lttlib import storage
-from lttlib.files import whole
+from lttlib import sealing, storage
+from lttlib.files import progress, whole
 from lttlib.models import output_lengths
 
 FORMS = ("float32", "float16", "log8", "top4")
 STEP = 1 / 8  # nats between two 8-bit log-probabilities, which reach down to e^-31.9
 TOP = 4  # classes that `top4` keeps
+CURE = "write it again (notebook 03): what is whole is kept"
 
 
 class GuidanceError(ValueError):
@@ -88,7 +90,7 @@ def restore(stored: bytes, channels: int, form="float16"):
 def write(records, teacher, folder, layer=None, form="float16", batch_size=16) -> dict:
     """Store what a teacher says about records.
 
-    A file that is up to date is not made again; others are there whole or not at all.
+    A file that is whole and up to date is not made again; others are there whole or not at all.
 
     Parameters
     ----------
@@ -110,7 +112,7 @@ def write(records, teacher, folder, layer=None, form="float16", batch_size=16) -
     Raises
     ------
     GuidanceError
-        If the records' features or alphabet are not the teacher's.
+        If the records' features or alphabet are not the teacher's, or it is a deployed file.
     ValueError
         If form or layer do not exist.
     """
@@ -118,6 +120,8 @@ def write(records, teacher, folder, layer=None, form="float16", batch_size=16) -
         allowed = FORMS[:2] if layer else FORMS
         raise ValueError(f"unknown form '{form}': choose one of {', '.join(allowed)}")
     model, fingerprint, folder = storage.load(teacher), storage.card(teacher)["fingerprint"], Path(folder)
+    if isinstance(model, storage.Recogniser):
+        raise GuidanceError(f"{teacher} is deployed, which teaches nobody: name the model that it was made of")
     spec = model.network.spec
     if layer is not None and not 1 <= layer <= len(spec.filters):
         raise ValueError(f"layer {layer}: {teacher} has layers 1 to {len(spec.filters)}")
@@ -129,25 +133,28 @@ def write(records, teacher, folder, layer=None, form="float16", batch_size=16) -
     folder.mkdir(parents=True, exist_ok=True)
     total = {"utterances": 0, "frames": 0, "bytes": 0, "files_made": 0}
     names = set()
-    for content, part in records.by_shard():
+    for content, part in progress(list(records.by_shard()), desc=f"guidance {folder.name}", unit="shard"):
         path = folder / f"{content[:16]}.safetensors"
         names.add(path.name)
-        facts = {"teacher": fingerprint, "layer": str(layer or ""), "form": form, "channels": str(channels)}
+        facts = {"teacher": fingerprint, "layer": layer, "form": form, "channels": channels, "records": content}
         ids = {entry.id for entry in part.entries}
-        found = _header(path)
-        if not (found.items() >= facts.items() and ids <= set(json.loads(found["frames"]))):
-            stored, frames = {}, {}
-            for batch in part.batches(batch_size):
-                values, lengths = run(batch["features"], batch["feature_lengths"])
-                for name, value, length in zip(batch["id"].numpy(), values.numpy(), lengths.numpy(), strict=True):
-                    frames[name.decode()] = int(length)
-                    stored[name.decode()] = np.frombuffer(compress(value[:length], form), np.uint8)
-            found = facts | {"frames": json.dumps(frames)}
+        said = _said(path, facts)
+        if not ids <= set(said):
+            stored, said = {}, {}
+            with part.reading():
+                for batch in part.batches(batch_size):
+                    values, lengths = run(batch["features"], batch["feature_lengths"])
+                    for name, value, length in zip(batch["id"].numpy(), values.numpy(), lengths.numpy(), strict=True):
+                        kept = compress(value[:length], form)
+                        said[name.decode()] = int(length), zlib.crc32(kept)
+                        stored[name.decode()] = np.frombuffer(kept, np.uint8)
+            # Under one key: the order of several varies from process to process.
+            told = {"guidance": json.dumps(sealing.seal(facts | {"utterances": said}))}
             with whole(path) as temporary:
-                safetensors.numpy.save_file(stored, temporary, found)
+                safetensors.numpy.save_file(stored, temporary, told)
             total["files_made"] += 1
         total["utterances"] += len(ids)
-        total["frames"] += sum(frames for name, frames in json.loads(found["frames"]).items() if name in ids)
+        total["frames"] += sum(frames for name, (frames, _) in said.items() if name in ids)
         total["bytes"] += path.stat().st_size
     for old in folder.glob("*.safetensors"):
         if old.name not in names:
@@ -167,35 +174,40 @@ class Guidance:
     Raises
     ------
     GuidanceError
-        If there is none, or it is another teacher's.
+        If there is none, it is another teacher's, or a file is cut, damaged at its head, or has another one's name.
     """
 
     def __init__(self, folder, teacher=None):
         self.folder, self.places, self.frames, facts = Path(folder), {}, {}, set()
+        self._stored = {}  # where in its file each entry begins and ends, and its checksum
         for path in sorted(self.folder.glob("*.safetensors")):
             found = _header(path)
-            for name, frames in json.loads(found.pop("frames", "{}")).items():
-                self.places[name], self.frames[name] = path, frames
+            spans = _spans(path)
+            for name, (frames, checksum) in found.pop("utterances").items():
+                self.places[name], self.frames[name], self._stored[name] = path, frames, (*spans[name], checksum)
+            del found["records"]
             facts.add(json.dumps(found, sort_keys=True))
         if not self.places:
             raise GuidanceError(f"{folder}: no guidance here; notebook 03 (or guidance.write) makes it")
         if len(facts) > 1:
             raise GuidanceError(f"{folder}: guidance of different kinds in one folder; delete it and write it again")
         facts = json.loads(facts.pop())
-        self.teacher, self.form, self.channels = facts["teacher"], facts["form"], int(facts["channels"])
-        self.layer = int(facts["layer"]) if facts["layer"] else None
+        self.teacher, self.layer = facts["teacher"], facts["layer"]
+        self.form, self.channels = facts["form"], facts["channels"]
         if teacher is not None and storage.card(teacher)["fingerprint"] != self.teacher:
             raise GuidanceError(f"{folder}: this is not what {teacher} says; write its guidance again (notebook 03)")
-        self._open = {}
 
     def read(self, name: str):
-        """Logits or hints of one utterance: float32 array [frames, channels]."""
+        """Logits or hints of one utterance: float32 array [frames, channels]; `GuidanceError` if they are damaged."""
         if name not in self.places:
             raise GuidanceError(f"{self.folder}: no guidance for {name}; write it again (notebook 03)")
-        path = self.places[name]
-        if path not in self._open:
-            self._open[path] = safe_open(path, "numpy")
-        return restore(self._open[path].get_tensor(name).tobytes(), self.channels, self.form)
+        start, end, checksum = self._stored[name]
+        with self.places[name].open("rb") as file:  # mapped into memory, a file that is cut now would end the process
+            file.seek(start)
+            stored = file.read(end - start)
+        if zlib.crc32(stored) != checksum:
+            raise GuidanceError(f"{self.places[name]}: what is said of {name} is damaged; {CURE}")
+        return restore(stored, self.channels, self.form)
 
     def join(self, records, spec):
         """Records whose batches hold this guidance too, as `teacher_logits` or `hints` [batch, frames, channels].
@@ -231,9 +243,13 @@ class Guidance:
 
         def look_up(names, frames):
             values = np.zeros((len(names), frames, self.channels), np.float32)
-            for row, name in enumerate(names):
-                found = self.read(name.decode())
-                values[row, : len(found)] = found
+            try:
+                for row, name in enumerate(names):
+                    found = self.read(name.decode())
+                    values[row, : len(found)] = found
+            except GuidanceError as error:
+                records.faults.append(error)  # `Records.reading` raises it
+                raise
             return values
 
         def add(batch):
@@ -246,8 +262,36 @@ class Guidance:
 
 
 def _header(path) -> dict:
-    """What stands at the head of a file of guidance; empty without it."""
-    if not path.exists():
+    """What stands at the head of a file of guidance."""
+    try:
+        with safe_open(path, "numpy") as file:
+            told = sealing.parse((file.metadata() or {})["guidance"])
+            found = sealing.check(told)
+            expected = True, found["records"][:16], set(found["utterances"])
+            if (sealing.SEAL in told, path.stem, set(file.keys())) != expected:
+                raise ValueError("its name, entries or checksum are not those that its head tells")
+        return found
+    except OSError:
+        raise
+    except Exception as error:  # safetensors raises an exception of its own, without a common base
+        raise GuidanceError(f"{path} is no guidance, or damaged ({error!r}); {CURE}") from error
+
+
+def _spans(path) -> dict:
+    """First byte and end of each entry in a file whose head is whole."""
+    with path.open("rb") as file:
+        start = 8 + int.from_bytes(file.read(8), "little")
+        head = json.loads(file.read(start - 8))
+    return {name: [start + at for at in entry["data_offsets"]] for name, entry in head.items() if "shape" in entry}
+
+
+def _said(path, facts) -> dict:
+    """Frames and checksum of each utterance of a file of these facts; none if it is missing or damaged."""
+    try:
+        found = _header(path)
+        said = found.pop("utterances")
+        with safe_open(path, "numpy") as file:
+            whole = all(zlib.crc32(file.get_tensor(name)) == checksum for name, (_, checksum) in said.items())
+        return said if whole and found == facts else {}
+    except (FileNotFoundError, GuidanceError):
         return {}
-    with safe_open(path, "numpy") as file:
-        return file.metadata() or {}

@@ -1,6 +1,7 @@
 """A word n-gram model from text: interpolated modified Kneser-Ney, written as an ARPA file that KenLM reads."""
 
 import gzip
+import io
 import math
 import shutil
 import zlib
@@ -14,6 +15,7 @@ BEGIN, END, UNKNOWN = "<s>", "</s>", "<unk>"
 RESERVED = {BEGIN, END, UNKNOWN, UNKNOWN.upper()}
 FALLBACK = 0.5, 1.0, 1.5  # discounts where counts of counts give none, as lmplz --discount_fallback has them
 NEVER = -99.0  # log10 of a probability of nothing, as SRILM writes it; lmplz's 0 would read as certainty
+MOST_PACKED = 1032  # bytes that gzip can make of one
 LIBRISPEECH = "https://www.openslr.org/resources/11/3-gram.pruned.1e-7.arpa.gz"  # its makers publish no hash
 
 
@@ -186,24 +188,63 @@ def read_words(path) -> list:
     Raises
     ------
     LanguageModelError
-        If the file is missing, no ARPA file (a binary one lists no words) or cut short.
+        If the file is missing, no ARPA file (a binary one lists no words), cut short, not in UTF-8, or its head or
+        1-grams are wrong. KenLM, which reads the others, would take memory for as many n-grams as the head tells.
     """
-    path, words, inside = Path(path), [], False
+    path = Path(path)
     if not path.is_file():
         raise LanguageModelError(f"no language model {path}: `ltt lm` makes or downloads one")
+    with path.open("rb") as file:
+        compressed = file.read(2) == b"\x1f\x8b"
+    most = path.stat().st_size * (MOST_PACKED if compressed else 1)
     try:
-        with path.open("rb") as file:
-            compressed = file.read(2) == b"\x1f\x8b"
-        with (gzip.open if compressed else open)(path, "rt", encoding="utf-8", errors="replace") as file:
-            first = next((line for line in file if line.strip()), "")
-            for line in file if first.strip() == "\\data\\" else ():
-                if inside and line.startswith("\\"):
-                    return [word for word in words if word not in RESERVED]
-                inside = inside or line.strip() == "\\1-grams:"
-                words += line.split()[1:2] if inside else []
-    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        with (gzip.open if compressed else open)(path, "rt", encoding="utf-8") as file:
+            words = _unigrams(file, most)
+    except UnicodeDecodeError as error:
+        raise LanguageModelError(f"{path} is not in UTF-8 ({error.reason}): convert it, or get it again") from error
+    except (EOFError, ValueError, zlib.error, gzip.BadGzipFile) as error:
         raise LanguageModelError(f"{path} is damaged ({error}): remove it and get it again") from error
-    raise LanguageModelError(f"{path} is no whole ARPA file: `ltt lm` makes one; a binary file needs a lexicon too")
+    if words is None:
+        raise LanguageModelError(f"{path} is no whole ARPA file: `ltt lm` makes one; a binary file needs a lexicon too")
+    return [word for word in words if word not in RESERVED]
+
+
+def read_lexicon(path) -> list:
+    """The lines of a list of words; `LanguageModelError` if it is missing or not in UTF-8."""
+    try:
+        return Path(path).read_text(encoding="utf-8-sig").split("\n")
+    except (FileNotFoundError, IsADirectoryError, UnicodeDecodeError) as error:
+        raise LanguageModelError(f"{path} is no list of words in UTF-8, one a line: write it anew ({error})") from error
+
+
+def is_binary(path) -> bool:
+    """Whether a file is a binary one of KenLM; what is missing is none."""
+    with open(path, "rb") if Path(path).is_file() else io.BytesIO() as file:
+        return file.read(7) == b"mmap lm"
+
+
+def _unigrams(file, most):
+    """The words of the 1-grams of an open ARPA file of so many bytes, or None if there is no end of them."""
+    counts, words = {}, None
+    if next((line for line in file if line.strip()), "").strip() != "\\data\\":
+        return None
+    for line in map(str.strip, file):
+        if words is None and line.startswith("ngram "):
+            order, count = map(int, line.removeprefix("ngram ").split("="))
+            counts[order] = count
+            if not 0 <= count <= most:
+                raise ValueError(f"it tells of {count} {order}-grams")
+        elif words is not None and line.startswith("\\"):
+            if counts.get(1, len(words)) != len(words):
+                raise ValueError(f"{len(words)} different 1-grams where its head tells of {counts[1]}")
+            return words
+        elif words is None and line == "\\1-grams:":
+            words = {}
+        elif words is not None and (fields := line.split()):
+            if len(fields) < 2 or not -math.inf < float(fields[0]) <= 0:
+                raise ValueError(f"no logarithm of a probability and a word: {line[:80]!r}")
+            words[fields[1]] = None
+    return None
 
 
 def fetch(folder) -> Path:

@@ -2,7 +2,7 @@
 
 Three tensors of a safetensors file hold the network, in the order of its variables: `codes`, packed without gaps;
 `scales`, the least and largest value of each bucket and, where levels were learned, the levels; `floats`, the rest. The
-metadata hold specification, features and alphabet, so that the file is a whole model.
+metadata hold specification, features and alphabet, so that the file is a whole model, and a checksum of all.
 """
 
 import json
@@ -13,10 +13,17 @@ import safetensors.numpy
 import tensorflow as tf
 from safetensors import safe_open
 
-from lttlib import quantize
+from lttlib import quantize, sealing
 from lttlib.features import Features
 from lttlib.files import whole
 from lttlib.models import ConvNet, ConvSpec, variables
+
+# Names, and no more: Keras would make objects of whatever else a file of unknown origin may hold.
+ACTIVATIONS = (
+    "elu relu relu6 leaky_relu selu celu gelu silu swish mish tanh sigmoid hard_sigmoid hard_silu hard_swish softplus "
+    "softsign exponential linear"
+).split()
+MOST_LAYERS = 1000
 
 
 def pack(codes, bits: int):
@@ -76,7 +83,7 @@ def save(path, network, features, alphabet, seed=None) -> int:
             floats.append(np.asarray(variable).ravel())
     tensors = {"codes": _joined(codes, np.uint8), "scales": _joined(scales), "floats": _joined(floats)}
     facts = {"spec": asdict(network.spec), "features": asdict(features), "alphabet": alphabet}
-    facts["quantized"] = quantized
+    facts = sealing.seal(facts | {"quantized": quantized}, *tensors.values())
     with whole(path) as temporary:
         safetensors.numpy.save_file(tensors, temporary, {"model": json.dumps(facts, separators=(",", ":"))})
         return temporary.stat().st_size
@@ -88,25 +95,66 @@ def load(path):
     Raises
     ------
     ValueError
-        If it is no such file.
+        If it is no such file, or a damaged one, or its parts do not fit together.
     """
     try:
         with safe_open(path, "numpy") as file:
-            facts = json.loads((file.metadata() or {})["model"])
-            parts = [_Reader(file.get_tensor(name)) for name in ("codes", "scales", "floats")]
-        return _network(facts, *parts), Features(**facts["features"]), facts["alphabet"]
+            facts = sealing.parse((file.metadata() or {})["model"])
+            codes, scales, floats = (file.get_tensor(name) for name in ("codes", "scales", "floats"))
+        facts = sealing.check(facts, codes, scales, floats)
+        spec, features, alphabet = described(facts, floats.size + 8 * codes.size)
+        parts = [_Reader(codes, np.uint8), _Reader(scales, np.float32), _Reader(floats, np.float32)]
+        network = _network(spec, facts["quantized"], *parts)
+        if any(part.at < len(part.values) for part in parts):
+            raise ValueError("it holds more than its network")
+        return network, features, alphabet
     except Exception as error:  # safetensors raises an exception of its own, without a common base
         raise ValueError(f"{path} is no packed model ({error!r}); `ltt quantize` writes one") from error
 
 
-def _network(facts, codes, scales, floats):
-    network = ConvNet(ConvSpec(**facts["spec"]))
+def described(facts, most: int):
+    """The (ConvSpec, Features, alphabet) that a file tells, checked before they take time and memory.
+
+    Parameters
+    ----------
+    facts : dict with spec, features and alphabet
+    most : int
+        Values that the file can hold.
+    """
+    if facts["spec"].get("activation", "elu") not in ACTIVATIONS:
+        raise ValueError(f"activation {facts['spec']['activation']!r} is none of {', '.join(ACTIVATIONS)}")
+    spec, features, alphabet = ConvSpec(**facts["spec"]), Features(**facts["features"]), facts["alphabet"]
+    numbers = (*spec.filters, *spec.widths, *spec.strides, spec.input_channels, spec.classes)
+    if {type(number) for number in numbers} != {int} or not isinstance(alphabet, str):
+        raise TypeError(f"whole numbers and an alphabet of characters are needed, not {spec} and {alphabet!r}")
+    if spec.classes != len(set(alphabet)) + 1 or len(set(alphabet)) < len(alphabet):
+        raise ValueError(f"{spec.classes} classes are not the characters {alphabet!r} and the blank")
+    if spec.input_channels != features.channels:
+        raise ValueError(f"a network of {spec.input_channels} channels for features of {features.channels}")
+    if len(spec.filters) > MOST_LAYERS or values(spec) > most:
+        raise ValueError(f"its network of {values(spec)} values is larger than the file")
+    return spec, features, alphabet
+
+
+def values(spec) -> int:
+    """Values in all variables of a network, statistics too, without making it."""
+    total, channels, branches = 0, spec.input_channels, 2 if spec.conv == "gated_conv" else 1
+    for filters, width in zip(spec.filters, spec.widths, strict=True):
+        total += (width * channels + 1) * filters * branches + 4 * filters * bool(spec.batch_norm)
+        channels = filters
+    return total + (channels + 1) * spec.classes
+
+
+def _network(spec, quantized, codes, scales, floats):
+    network = ConvNet(spec)
     for name, variable in variables(network).items():
         count = int(np.prod(variable.shape))
-        if name not in facts["quantized"]:
+        if name not in quantized:
             variable.assign(floats.take(count).reshape(variable.shape))
             continue
-        bits, size, learned = (facts["quantized"][name][key] for key in ("bits", "bucket_size", "learned"))
+        bits, size, learned = (quantized[name][key] for key in ("bits", "bucket_size", "learned"))
+        if bits not in range(1, 9) or size not in range(1, count + 1):
+            raise ValueError(f"{bits} bits and buckets of {size} for {count} values")
         buckets = -(-count // size)
         numbers = np.zeros(buckets * size, np.int32)
         numbers[:count] = unpack(codes.take(-(-count * bits // 8)), bits, count)
@@ -120,7 +168,9 @@ def _network(facts, codes, scales, floats):
 class _Reader:
     """Takes values from the front of an array."""
 
-    def __init__(self, values):
+    def __init__(self, values, kind):
+        if values.dtype != kind or values.ndim != 1:
+            raise ValueError(f"a list of {kind.__name__} is needed, not {values.dtype} {list(values.shape)}")
         self.values, self.at = values, 0
 
     def take(self, count):

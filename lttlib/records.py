@@ -2,42 +2,34 @@
 
 A split is a folder: shards `00000.tfrecord` with an index `00000.json` beside each, `rejected.csv`, `transcripts.json`
 and `vocabulary.json`. A shard stands there whole or not at all, and one that is up to date is not made again. The
-vocabulary is written last: a folder without it was never finished, and is not read.
+vocabulary is written last: a folder without it was never finished, and is not read. Whether bytes have changed since is
+noticed where they are read (`Records.reading`): to look at all of them at every start would take too long.
 """
 
 import copy
 import csv
 import hashlib
 import json
-import os
 import random
 from collections import Counter
-from dataclasses import asdict, dataclass
+from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
 
-from lttlib import text
+from lttlib import sealing, shards, text
 from lttlib.examples import examples, workers
 from lttlib.features import Features
-from lttlib.files import whole, write_json
+from lttlib.files import progress, whole, write_json
+from lttlib.shards import Entry
 
+END = Entry("", "", 0, 0, 0)
 SHUFFLE_BUFFER = 1024  # utterances; shards are mixed when written, so that a part of a large corpus is mixed enough
 
 
 class RecordsError(ValueError):
     """Records that are missing or do not belong together; the message names the folder and the cure."""
-
-
-@dataclass(frozen=True)
-class Entry:
-    """What the index says of one utterance: frames and characters, and the least output frames that CTC needs."""
-
-    id: str
-    speaker: str
-    frames: int
-    characters: int
-    needed: int
 
 
 def write(utterances, folder, features, *, alphabet=text.ALPHABET, speeds=(1.0,), cores=None, shard_size=128) -> dict:
@@ -53,7 +45,7 @@ def write(utterances, folder, features, *, alphabet=text.ALPHABET, speeds=(1.0,)
     speeds : tuple of float
         Each utterance is written once for each of them (Ko et al. 2015), as `<id>@0.9` for a speed of 0.9.
     cores : int, optional
-        Processes that compute features; those of the machine by default. The files do not depend on it.
+        Processes that compute features, by default as `examples.workers` has it. The files do not depend on it.
     shard_size : int
         Examples a file. No more than that are held in memory.
 
@@ -80,39 +72,41 @@ def write(utterances, folder, features, *, alphabet=text.ALPHABET, speeds=(1.0,)
         left.unlink()
     tasks = [(utterance, speed) for utterance in utterances for speed in speeds]
     random.Random(0).shuffle(tasks)
-    shards = [tasks[start : start + shard_size] for start in range(0, len(tasks), shard_size)]
+    parts = [tasks[start : start + shard_size] for start in range(0, len(tasks), shard_size)]
     made = 0
-    with workers(cores or os.cpu_count()) as pool:
-        for number, shard in enumerate(shards):
+    bar = progress(total=len(tasks), desc=f"records of {folder.name}", unit="utterance")
+    with workers(cores) as pool, bar:
+        for number, shard in enumerate(parts):
             path = folder / f"{number:05d}.tfrecord"
-            fingerprint = _fingerprint(shard, features, alphabet)
-            if _index(path).get("fingerprint") == fingerprint:
+            fingerprint = shards.fingerprint(shard, features, alphabet)
+            if shards.index(path).get("fingerprint") == fingerprint:
+                bar.update(len(shard))
                 continue
             path.with_suffix(".json").unlink(missing_ok=True)
             entries, rejected, seconds, content = [], [], 0.0, hashlib.sha256()
             with whole(path) as temporary, tf.io.TFRecordWriter(str(temporary)) as writer:
                 for (utterance, speed), found, reason in examples(shard, features, alphabet, pool):
+                    bar.update()
                     if reason:
                         rejected.append([utterance.id, speed, str(utterance.audio), reason])
                         continue
-                    record = _serialise(found)
+                    record = shards.serialise(found)
                     writer.write(record)
                     content.update(record)
                     labels = found["labels"]
                     entries.append([found["id"], found["speaker"], len(found["features"]), len(labels),
                                     text.frames_needed(labels)])  # fmt: skip
                     seconds += found["seconds"]
-            write_json(path.with_suffix(".json"), {
-                "fingerprint": fingerprint, "bytes": path.stat().st_size, "sha256": content.hexdigest(),
+            write_json(path.with_suffix(".json"), {"fingerprint": fingerprint} | sealing.seal({
+                "bytes": path.stat().st_size, "sha256": content.hexdigest(),
                 "features": asdict(features),
                 "alphabet": alphabet, "seconds": seconds, "entries": entries, "rejected": rejected,
-            })  # fmt: skip
+            }))  # fmt: skip
             made += 1
-    for old in folder.glob("*.tfrecord"):
-        if int(old.stem) >= len(shards):
+    for old in folder.glob(f"{shards.NUMBER}.*"):
+        if int(old.stem) >= len(parts):
             old.unlink()
-            old.with_suffix(".json").unlink(missing_ok=True)
-    indices = [_index(path) for path in sorted(folder.glob("*.tfrecord"))]
+    indices = [shards.index(path) for path in shards.listed(folder)]
     rejected = sorted(row for index in indices for row in index["rejected"])
     with whole(folder / "rejected.csv") as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
         csv.writer(file).writerows([["id", "speed", "file", "reason"], *rejected])
@@ -146,24 +140,31 @@ class Records:
         self.contents = []  # a hash of each shard
         described = {}
         for folder in folders:
-            paths = sorted(Path(folder).glob("*.tfrecord"))
+            paths = shards.listed(Path(folder))
             if not paths:
                 raise RecordsError(f"{folder}: no records here; notebook 01 (or records.write) makes them")
-            if not (Path(folder) / "vocabulary.json").exists():
+            vocabulary = Path(folder) / "vocabulary.json"
+            if not vocabulary.exists():
                 raise RecordsError(f"{folder}: never finished; write these records again, what is there is kept")
+            try:
+                alphabet = sealing.parse(vocabulary.read_bytes()).get("alphabet")
+            except ValueError as error:
+                raise RecordsError(f"{vocabulary} is not whole ({error}); write the records again") from error
             for path in paths:
-                index = _index(path)
+                index = shards.index(path)
                 if not index:
                     raise RecordsError(f"{path}: this shard or its index is not whole; write the records again")
+                if index["alphabet"] != alphabet:
+                    raise RecordsError(f"{path}: not in the alphabet of {vocabulary}; write the records again")
                 described[json.dumps([index["features"], index["alphabet"]])] = path
                 self.shards.append((path, [Entry(*entry) for entry in index["entries"]]))
                 self.contents.append(index["sha256"])
         if len(described) > 1:
             raise RecordsError(f"records of different features or alphabets: {', '.join(map(str, described.values()))}")
-        features, _ = json.loads(next(iter(described)))
-        self.alphabet = json.loads((Path(folders[0]) / "vocabulary.json").read_text("utf-8"))["alphabet"]
+        features, self.alphabet = json.loads(next(iter(described)))
         self.features = Features(**features)
         self.keep, self.maps = lambda entry: True, []
+        self.faults = []  # what went wrong in functions of `mapped`: TensorFlow would hand on a text of it
 
     @property
     def entries(self) -> list:
@@ -222,21 +223,28 @@ class Records:
         import tensorflow as tf
 
         shapes = tf.constant(self.shapes(), tf.int64)
-        chosen = tf.ragged.constant([[self.keep(entry) for entry in entries] for _, entries in self.shards], tf.bool)
-        data = tf.data.Dataset.from_tensor_slices(([str(path) for path, _ in self.shards], chosen))
+        # After the last of each shard comes an entry, and a record, without a name: both must come together.
+        rows = [(e is not END and self.keep(e), e.id) for _, entries in self.shards for e in (*entries, END)]
+        sizes = [len(entries) + 1 for _, entries in self.shards]
+        chosen, names = (tf.RaggedTensor.from_row_lengths(column, sizes) for column in zip(*rows, strict=True))
+        data = tf.data.Dataset.from_tensor_slices(([str(path) for path, _ in self.shards], chosen, names))
         if seed is not None:
             data = data.shuffle(len(self.shards), seed=mix_seeds(seed, epoch, 0), reshuffle_each_iteration=False)
 
-        def read(path, keep):
-            records = tf.data.Dataset.zip(tf.data.TFRecordDataset(path), tf.data.Dataset.from_tensor_slices(keep))
-            return records.filter(lambda record, keep: keep).map(lambda record, keep: record)
+        def read(path, keep, names):
+            records = tf.data.TFRecordDataset(path).concatenate(tf.data.Dataset.from_tensors(""))
+            pairs = tf.data.Dataset.zip(records, tf.data.Dataset.from_tensor_slices((keep, names)))
+            needed = pairs.filter(lambda record, row: tf.where(row[1] == "", record != "", row[0] | (record == "")))
+            return needed.map(lambda record, row: (record, row[1]))
 
         data = data.interleave(read, cycle_length=8)
         if seed is not None:
             buffer = min(len(self.entries), SHUFFLE_BUFFER)
             data = data.shuffle(buffer, seed=mix_seeds(seed, epoch, 1), reshuffle_each_iteration=False)
         channels = self.features.channels
-        data = data.map(lambda record: _parse(record, channels), num_parallel_calls=2, deterministic=True)
+        data = data.map(
+            lambda record, name: shards.parse(record, name, channels), num_parallel_calls=2, deterministic=True
+        )
 
         def pad(bucket, window):
             padded = {"features": [shapes[bucket], channels], "labels": [None]}
@@ -251,48 +259,32 @@ class Records:
             data = data.map(function, num_parallel_calls=2, deterministic=True)
         return data.prefetch(4)
 
+    @contextmanager
+    def reading(self):
+        """A loop over `batches` within it fails by an error that names what is damaged, and the cure.
 
-def _serialise(made) -> bytes:
-    import tensorflow as tf
+        Raises
+        ------
+        RecordsError
+            If a shard is not what its index tells; all such are named.
+        Exception
+            Of a function of `mapped`, as it raised it. All other errors pass as they are.
+        """
+        import tensorflow as tf
 
-    def blob(value):
-        return tf.train.Feature(bytes_list=tf.train.BytesList(value=[value]))
-
-    labels = tf.train.Feature(int64_list=tf.train.Int64List(value=made["labels"]))
-    fields = {name: blob(made[name].encode()) for name in ("id", "speaker", "text")}
-    fields |= {"features": blob(made["features"].tobytes()), "labels": labels}
-    return tf.train.Example(features=tf.train.Features(feature=fields)).SerializeToString(deterministic=True)
-
-
-def _parse(record, channels):
-    import tensorflow as tf
-
-    strings = dict.fromkeys(("id", "speaker", "text", "features"), tf.io.FixedLenFeature([], tf.string))
-    labels = {"labels": tf.io.FixedLenSequenceFeature([], tf.int64, allow_missing=True)}
-    fields = tf.io.parse_single_example(record, strings | labels)
-    fields["features"] = tf.reshape(tf.io.decode_raw(fields["features"], tf.float32), [-1, channels])
-    fields["feature_lengths"] = tf.shape(fields["features"])[0]
-    fields["labels"] = tf.cast(fields["labels"], tf.int32)
-    fields["label_lengths"] = tf.shape(fields["labels"])[0]
-    return fields
-
-
-def _fingerprint(shard, features, alphabet) -> str:
-    """Changes with whatever the content of a shard depends on; a file is known by its size and time."""
-    facts = [repr(features), alphabet]
-    for utterance, speed in shard:
-        stat = utterance.audio.stat() if utterance.audio.exists() else None
-        facts.append(repr((utterance, speed, stat and (stat.st_size, stat.st_mtime_ns))))
-    return hashlib.sha256("\n".join(facts).encode()).hexdigest()
-
-
-def _index(shard: Path) -> dict:
-    """The index of a shard; empty if either is missing, or the shard has another size than when it was written."""
-    path = shard.with_suffix(".json")
-    if not (shard.exists() and path.exists()):
-        return {}
-    index = json.loads(path.read_text("utf-8"))
-    return index if index.get("bytes") == shard.stat().st_size else {}
+        self.faults.clear()
+        try:
+            yield
+        except tf.errors.OpError as error:
+            if self.faults:
+                raise self.faults[0] from error
+            if "IteratorGetNext" not in str(error):  # of the network, say, and not of what is read
+                raise
+            read = zip(self.shards, self.contents, strict=False)
+            if not (bad := [str(path) for (path, entries), made in read if not shards.is_whole(path, entries, made)]):
+                raise
+            cure = "delete what is named and write the records again (notebook 01): the rest is kept"
+            raise RecordsError(f"{', '.join(bad)}: damaged, or of another index; {cure}") from error
 
 
 def mix_seeds(*numbers) -> int:

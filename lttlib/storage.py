@@ -1,7 +1,6 @@
 """A trained model as a folder: weights, specification, features, vocabulary, and a card that tells what it is."""
 
 import hashlib
-import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -9,16 +8,17 @@ import numpy as np
 import safetensors.numpy
 import tensorflow as tf
 
-from lttlib import packed, quantize, text
+from lttlib import devices, packed, quantize, sealing, text
 from lttlib.device import Recogniser
 from lttlib.features import Features
 from lttlib.files import whole, write_json
-from lttlib.models import ConvNet, ConvSpec, variables
+from lttlib.models import ConvNet, variables
 
 FILES = ("weights.safetensors", "spec.json", "features.json", "vocabulary.json")
 PACKED = "packed.safetensors"  # stands for weights.safetensors where a network is quantized
 DEPLOYED = "model.tflite"  # stands for all of them where a model is deployed
 BATCH_SIZE = 16
+VERSION = 1  # of the card: greater when an older lttlib could not read a model's folder any more
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,8 @@ def save(folder, model: Model, **facts) -> None:
     """Write a model folder: weights.safetensors, spec.json, features.json, vocabulary.json, and card.json last.
 
     A network that computes with quantized kernels goes to packed.safetensors, a whole model in itself, instead of
-    weights.safetensors: nothing else of it is kept.
+    weights.safetensors: nothing else of it is kept. Of several processes that train together, under the scope of their
+    strategy, the first writes and the others wait.
 
     Parameters
     ----------
@@ -69,6 +70,9 @@ def save(folder, model: Model, **facts) -> None:
         What the card shall tell besides name, parameters, fingerprint and files: technique, seed, seconds, results...
     """
     folder = Path(folder)
+    if not devices.leads():
+        devices.meet()
+        return
     (folder / "card.json").unlink(missing_ok=True)
     for name in (FILES[0], PACKED):
         (folder / name).unlink(missing_ok=True)
@@ -82,12 +86,13 @@ def save(folder, model: Model, **facts) -> None:
     write_json(folder / "features.json", asdict(model.features))
     write_json(folder / "vocabulary.json", {"alphabet": model.alphabet, "blank": len(model.alphabet)})
     write_card(folder, parameters=model.network.count_params(), **facts)
+    devices.meet()
 
 
 def write_card(folder, **facts) -> dict:
     """Write the card of a folder whose other files are there: name, fingerprint, files, and facts; give it back."""
     folder = Path(folder)
-    told = {"name": folder.name, "fingerprint": _fingerprint(folder)}
+    told = {"version": VERSION, "name": folder.name, "fingerprint": _fingerprint(folder)}
     told["files"] = {path.name: path.stat().st_size for path in _files(folder)}
     write_json(folder / "card.json", told | facts)
     return told | facts
@@ -99,15 +104,21 @@ def card(folder) -> dict:
     Raises
     ------
     ValueError
-        If it is missing or not whole.
+        If it is missing or not whole, or of a version to come.
     """
     path = Path(folder) / "card.json"
     if not path.is_file():
         raise ValueError(f"{folder} is no model: card.json is missing; notebook 02 makes the teacher's folder")
     try:
-        return json.loads(path.read_text("utf-8"))
+        told = sealing.parse(path.read_bytes())
+        version = told.get("version", 1)  # the first cards told none
+        if not isinstance(told.get("files", {}), dict) or not isinstance(version, int):
+            raise ValueError("something in it is of another type")
     except ValueError as error:
         raise ValueError(f"{path} is not whole ({error}); train or copy the model again") from error
+    if version > VERSION:
+        raise ValueError(f"{path} is of version {version}, lttlib here reads up to {VERSION}: update lttlib (git pull)")
+    return told
 
 
 def note(folder, **facts) -> dict:
@@ -138,12 +149,17 @@ def load(path) -> Model | Recogniser:
         return Recogniser(path / DEPLOYED)
     if (path / PACKED).exists():
         return Model(*packed.load(path / PACKED))
-    spec, features, vocabulary = (json.loads((path / name).read_text("utf-8")) for name in FILES[1:])
-    network = ConvNet(ConvSpec(**spec))
-    weights = safetensors.numpy.load_file(path / FILES[0])
-    for name, variable in variables(network).items():
-        variable.assign(weights[name])
-    return Model(network, Features(**features), vocabulary["alphabet"])
+    try:
+        spec, features, vocabulary = (sealing.parse((path / name).read_bytes()) for name in FILES[1:])
+        weights = safetensors.numpy.load_file(path / FILES[0])
+        facts = {"spec": spec, "features": features, "alphabet": vocabulary["alphabet"]}
+        spec, features, alphabet = packed.described(facts, sum(value.size for value in weights.values()))
+        network = ConvNet(spec)
+        for name, variable in variables(network).items():
+            variable.assign(weights[name])
+    except Exception as error:  # a card that fits can be made for anything; safetensors raises what has no common base
+        raise ValueError(f"{path} is no model ({error!r}); train or copy the model again") from error
+    return Model(network, features, alphabet)
 
 
 def _files(folder) -> list:

@@ -8,6 +8,7 @@ import numpy as np
 import soxr
 
 from lttlib import espeak, sentences
+from lttlib.files import progress
 
 SAMPLING_RATE = 16000  # Hz
 SPLITS = ("train", "dev", "test")
@@ -70,7 +71,7 @@ def recordings(split, minutes, speakers, seed):
     variants, accents = generator.permutation(variants), generator.permutation(ACCENTS)
     spoken = 0
     with espeak.conversation() as speak:
-        for speaker in range(speakers):
+        for speaker in progress(range(speakers), desc=f"synthesising {split}", unit="voice"):
             # Once round the variants, the accents move on by one: no pair comes twice.
             accent = accents[(speaker + speaker // len(variants)) % len(accents)]
             voice = f"{accent}+{variants[speaker % len(variants)]}"

@@ -16,9 +16,9 @@ import numpy as np
 import safetensors.numpy
 import tensorflow as tf
 from safetensors import safe_open
-from tqdm import tqdm
 
-from lttlib.files import whole
+from lttlib.devices import leads
+from lttlib.files import progress, whole
 from lttlib.models import output_lengths
 from lttlib.records import mix_seeds
 
@@ -118,14 +118,15 @@ def train(network, objective, records, recipe, checkpoint, monitor=None) -> dict
     Parameters
     ----------
     network : models.ConvNet
-        Made under the scope of `strategy()` where there are several devices.
+        Made under the scope of `devices.strategy()` where there are several devices, as this is called.
     objective : function
         Called with (network, batch, seed), as those of `objectives` are.
     records : records.Records
         Utterances whose labels do not fit the network's frames are left out and listed in the result.
     recipe : Recipe
     checkpoint : path-like
-        A file, which several processes share; written after each epoch, and every ten minutes.
+        A file, which several processes share; written after each epoch, and every ten minutes. The one before it stays
+        as `<checkpoint>.previous`, from which it goes on if this one is damaged.
     monitor : function, optional
         Called after each epoch with (network, epoch); returns numbers to note (a dict, or None).
 
@@ -139,7 +140,8 @@ def train(network, objective, records, recipe, checkpoint, monitor=None) -> dict
     FloatingPointError
         If a loss is not finite; the last checkpoint, in which all was, is kept.
     ValueError
-        If the objective hides its parameters in a function within a function, or stored guidance would be masked.
+        If the objective hides its parameters in a function within a function, stored guidance would be masked, or
+        records or guidance are damaged.
     """
     spec, strategy = network.spec, tf.distribute.get_strategy()
     learnable = fitting(records, spec)
@@ -186,8 +188,7 @@ def train(network, objective, records, recipe, checkpoint, monitor=None) -> dict
         batches = learnable.batches(recipe.batch_size, recipe.seed, run["epoch"]).skip(run["step"])
         clock, saved = time.perf_counter() - run["seconds"], time.perf_counter()
         label = f"epoch {run['epoch'] + 1}/{recipe.epochs}"
-        silent = "LTT_BATCH" in os.environ  # a batch run shows one line an epoch
-        with tqdm(total=steps, initial=run["step"], desc=label, unit="step", leave=False, disable=silent) as bar:
+        with learnable.reading(), progress(total=steps, initial=run["step"], desc=label, unit="step") as bar:
             for batch in _shared_out(batches, strategy):
                 seed = tf.constant([mix_seeds(recipe.seed), run["epoch"] * steps + run["step"]], tf.int32)
                 for name, term in step(batch, seed).items():
@@ -209,21 +210,6 @@ def train(network, objective, records, recipe, checkpoint, monitor=None) -> dict
         run |= {"epoch": run["epoch"] + 1, "step": 0, "sums": {}}
         _save(checkpoint, identity, state, run)
     return {"epochs": run["epochs"], "seconds": run["seconds"], "left_out": left_out}
-
-
-def strategy():
-    """What trains on the devices of this process, and of others where the variable TF_CONFIG names them.
-
-    Returns
-    -------
-    tf.distribute.Strategy: MultiWorkerMirroredStrategy with TF_CONFIG, MirroredStrategy with several GPUs, else the
-    default. Networks are made and trained under its `scope()`.
-    """
-    if os.environ.get("TF_CONFIG"):
-        return tf.distribute.MultiWorkerMirroredStrategy()
-    if len(tf.config.list_physical_devices("GPU")) > 1:
-        return tf.distribute.MirroredStrategy()
-    return tf.distribute.get_strategy()
 
 
 def _shared_out(batches, strategy):
@@ -266,25 +252,48 @@ def _identity(network, objective, records, recipe) -> str:
 
 
 def _save(path, identity, state, run):
-    cluster = tf.distribute.get_strategy().cluster_resolver
-    if cluster is not None and cluster.task_id:
-        return  # the first of several processes writes for all
+    """Write a checkpoint; the one before it stays as `<path>.previous`."""
+    if not leads():
+        return
+    tensors = {f"{number:04d}": np.asarray(variable) for number, variable in enumerate(state)}
+    facts = {"identity": identity, "run": run, "sha256": _digest(tensors)}
     with whole(path) as temporary:
-        tensors = {f"{number:04d}": np.asarray(variable) for number, variable in enumerate(state)}
-        safetensors.numpy.save_file(tensors, temporary, {"identity": identity, "run": json.dumps(run)})
+        # Under one key: the order of several varies from process to process.
+        safetensors.numpy.save_file(tensors, temporary, {"checkpoint": json.dumps(facts)})
+        if Path(path).exists():
+            os.replace(path, f"{path}.previous")
+
+
+def _digest(tensors) -> str:
+    content = hashlib.sha256()
+    for _, tensor in sorted(tensors.items()):
+        content.update(np.ascontiguousarray(tensor))
+    return content.hexdigest()
 
 
 def _restore(path, identity, state):
     """Set the variables from a checkpoint of the same training and give back where it stood; None without one."""
-    if not Path(path).exists():
-        return None
-    with safe_open(path, "numpy") as file:
-        same = file.metadata()["identity"] == identity
-    if not same:
-        os.replace(path, f"{path}.old")
-        print(f"{path} is of a training with other settings or data: kept as {path}.old, starting anew", flush=True)
-        return None
-    with safe_open(path, "numpy") as file:
+    for place in (Path(path), Path(f"{path}.previous")):
+        if not place.exists():
+            continue
+        try:
+            with safe_open(place, "numpy") as file:
+                facts = json.loads(file.metadata()["checkpoint"])
+                tensors = {name: file.get_tensor(name) for name in file.keys()}
+            if facts["sha256"] != _digest(tensors):
+                raise ValueError("its sum is wrong")
+        except Exception as error:  # safetensors raises an exception of its own, without a common base
+            print(f"{place} is damaged and of no use ({error!r})", flush=True)
+            if leads():
+                place.unlink(missing_ok=True)
+            continue
+        if facts["identity"] != identity:
+            print(f"{place} is of a training with other settings or data: kept as {path}.old", flush=True)
+            if leads():
+                place.replace(f"{path}.old")
+                Path(f"{path}.previous").unlink(missing_ok=True)
+            return None
         for number, variable in enumerate(state):
-            variable.assign(file.get_tensor(f"{number:04d}"))
-        return json.loads(file.metadata()["run"])
+            variable.assign(tensors[f"{number:04d}"])
+        return facts["run"]
+    return None

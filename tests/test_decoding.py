@@ -277,10 +277,13 @@ def test_kenlm_keeps_quiet(english, capfd):
         (lambda folder: WordBeam(folder / "none.arpa").words(), "no language model .*none.arpa"),
         (
             lambda folder: WordBeam(folder / "none.arpa", folder / "words.txt").words(),
-            "read .*none.arpa .*No such",
+            "no language model .*none.arpa",
         ),
         (lambda folder: WordBeam(folder / "text.arpa").words(), "text.arpa is no whole ARPA file"),
-        (lambda folder: WordBeam(folder / "text.arpa", folder / "words.txt").words(), "KenLM cannot read .*text.arpa"),
+        (
+            lambda folder: WordBeam(folder / "text.arpa", folder / "words.txt").words(),
+            "text.arpa is no whole ARPA file",
+        ),
         (lambda folder: WordBeam(folder / "binary").words(), "binary is no whole ARPA file.* a lexicon"),
         (lambda folder: WordBeam(folder / "short.arpa").words(), "KenLM cannot read .*short.arpa"),
         (lambda folder: WordBeam(folder / "lower.arpa").words(), "lower.arpa has no word .*capitals.*'small'"),
@@ -298,7 +301,7 @@ def test_what_cannot_decode_says_why(tmp_path, make, why):
     (tmp_path / "words.txt").write_text("A\n")
     (tmp_path / "text.arpa").write_text("some text\n")
     (tmp_path / "binary").write_bytes(b"mmap lm http://kheafield.com/code format version 5\n\0")
-    (tmp_path / "short.arpa").write_text((tmp_path / "good.arpa").read_text().partition("</s>")[0] + "\n\\2-grams:\n")
+    (tmp_path / "short.arpa").write_text((tmp_path / "good.arpa").read_text().partition("\\end")[0])
     with pytest.raises(ValueError, match=why):
         make(tmp_path)
 

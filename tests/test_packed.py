@@ -156,7 +156,7 @@ def test_kernels_that_are_alike_are_not_rounded_alike(tmp_path):
     network = models.ConvNet(spec)
     network.convolutions[1].kernel.assign(network.convolutions[0].kernel)
     quantize.attach(network, 2, 16, stochastic=True)
-    model = storage.Model(network, Features(), "ABCD")
+    model = storage.Model(network, Features(n_mfcc=2), "ABCD")
     for seed, same in ((None, True), (0, False)):
         _, kernels = rounded(tmp_path / "file", model, seed)
         assert np.array_equal(kernels["layer01/kernel"], kernels["layer02/kernel"]) == same

@@ -7,6 +7,7 @@ import os
 import tracemalloc
 from dataclasses import replace
 
+import joblib
 import numpy as np
 import pytest
 import soundfile
@@ -78,11 +79,39 @@ def test_hours_are_those_of_the_speech_that_was_written(tmp_path, some):
     assert write(some, tmp_path / "r", FEATURES, cores=1)["hours"] == pytest.approx(seconds / 3600)
 
 
-def test_workers_have_one_thread_each_and_leave_the_environment_as_it_was():
-    before = dict(os.environ)
-    with examples.workers(2) as pool:
-        assert set(pool.map(os.getenv, examples.THREADS)) == {"1"}
+@pytest.mark.parametrize("variable", ["OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"])
+def test_workers_share_the_cores_and_leave_the_environment_as_it_was(variable):
+    before, cores = dict(os.environ), max(2, os.cpu_count())
+    with examples.workers(cores) as pool:
+        assert set(pool([(os.getenv, (variable,), {})] * 3)) == {"1"}
     assert dict(os.environ) == before
+
+
+@pytest.mark.parametrize("cores, used", [(3, 3), (0, joblib.cpu_count()), (None, joblib.cpu_count())])
+def test_without_a_number_there_is_a_worker_for_each_core(monkeypatch, cores, used):
+    if used == 1:
+        pytest.skip("a machine of one core")
+    with examples.workers(cores) as pool:
+        assert pool._effective_n_jobs() == used
+
+
+def test_the_callers_backend_computes_the_same_bytes(tmp_path, some):
+    """As a cluster's would; its workers are those of joblib's configuration."""
+    write(some, tmp_path / "alone", FEATURES, cores=1, shard_size=4)
+    with joblib.parallel_config("threading", n_jobs=3):
+        with examples.workers() as pool:
+            assert set(pool([(os.getpid, (), {})] * 2)) == {os.getpid()} and pool.n_jobs == 3
+        write(some, tmp_path / "threads", FEATURES, shard_size=4)
+    assert content(tmp_path / "threads") == content(tmp_path / "alone")
+
+
+def test_a_cluster_can_be_named_by_a_variable(monkeypatch):
+    monkeypatch.setenv("LTT_WORKERS", "threading")
+    with examples.workers() as pool:
+        assert list(pool([(os.getpid, (), {})])) == [os.getpid()]
+    monkeypatch.setenv("LTT_WORKERS", "dusk:tcp://127.0.0.1:1")
+    with pytest.raises(ValueError, match="dusk"), examples.workers():
+        pass
 
 
 def test_a_finished_shard_is_not_made_again(tmp_path, some):

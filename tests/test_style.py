@@ -22,9 +22,9 @@ SOLUTIONS = sorted((HOME / "notebooks" / "solutions").glob("*.ipynb"))
 PROFILES = sorted((HOME / "notebooks" / "params").glob("*.yaml"))
 MODULES = sorted((HOME / "lttlib").glob("*.py"))
 # From the roof down: a module imports only what stands after it. plots stands alone.
-FLOORS = """cli sweep course report summary deploy experiments evaluation guidance objectives training losses storage
-packed quantize models records examples streaming device decoding lm features corpus sources synthesis sentences espeak
-archives text files
+FLOORS = """cli sweep course report summary deploy growth experiments evaluation guidance objectives training losses
+storage packed quantize models records shards devices examples streaming device decoding lm features corpus sources
+synthesis sentences espeak archives text sealing files
 plots""".split()
 SECTIONS = ["What you will learn", "What can go wrong", "What we learned", "Exercises", "References"]
 
@@ -131,7 +131,7 @@ def test_a_public_name_has_a_docstring(path):
 def test_the_library_is_thin():
     lines = {path.stem: len(path.read_text(encoding="utf-8").splitlines()) for path in MODULES}
     assert not {name: count for name, count in lines.items() if count > 300}
-    assert sum(lines.values()) <= 5500
+    assert sum(lines.values()) <= 6250
 
 
 @each([path for path in MODULES if path.stem != "__init__"])
