@@ -127,7 +127,7 @@ def described(facts, most: int):
     numbers = (*spec.filters, *spec.widths, *spec.strides, spec.input_channels, spec.classes)
     if {type(number) for number in numbers} != {int} or not isinstance(alphabet, str):
         raise TypeError(f"whole numbers and an alphabet of characters are needed, not {spec} and {alphabet!r}")
-    if spec.classes != len(set(alphabet)) + 1 or len(set(alphabet)) < len(alphabet):
+    if alphabet and (spec.classes != len(set(alphabet)) + 1 or len(set(alphabet)) < len(alphabet)):
         raise ValueError(f"{spec.classes} classes are not the characters {alphabet!r} and the blank")
     if spec.input_channels != features.channels:
         raise ValueError(f"a network of {spec.input_channels} channels for features of {features.channels}")

@@ -23,7 +23,7 @@ VERSION = 1  # of the card: greater when an older lttlib could not read a model'
 
 @dataclass(frozen=True)
 class Model:
-    """A network with all that is needed to use it on sound."""
+    """A network with all that is needed to use it on sound; the alphabet is empty where it gives hints, not letters."""
 
     network: ConvNet
     features: Features

@@ -32,9 +32,9 @@ def run(root, home, phase=print):
     data, scored = records.Records(home / "records"), {"train": utterances[:4]}
     said, hints, teacher = home / "guidance" / "said", home / "guidance" / "hints", home / "models" / "teacher"
 
-    def learn(name, objective, heard, spec=SPEC, recipe=RECIPE, network=None):
+    def learn(name, objective, heard, recipe=RECIPE, network=None):
         phase(name)
-        network = network or models.ConvNet(spec)
+        network = network or models.ConvNet(SPEC)
         return experiments.learn(home / "models" / name, network, objective, heard, recipe, scored, cores=1)
 
     learn("teacher", objectives.label_loss, data, recipe=replace(RECIPE, time_masks=1, channel_masks=1))
@@ -50,7 +50,10 @@ def run(root, home, phase=print):
     quantize.attach(network, 2, 64, learned=True)
     learn("levels", objectives.Distillation(0.5, 2.0), guided, network=network)
     part = models.guided_part(SPEC, 1, 16)
-    learn("hinted", objectives.hint_loss, guidance.Guidance(hints, teacher).join(data, part), part)
+    phase("hinted")
+    first, listening = models.ConvNet(part), guidance.Guidance(hints, teacher).join(data, part)
+    facts = training.train(first, objectives.hint_loss, listening, RECIPE, home / "models" / "hinted.checkpoint")
+    storage.save(home / "models" / "hinted", storage.Model(first, data.features, ""), **facts)
     network = models.ConvNet(SPEC)
     models.carry_over(storage.load(home / "models" / "hinted").network, network, 1)
     learn("fitnet", objectives.Distillation(0.5, 2.0), guided, network=network)
@@ -75,7 +78,8 @@ def start(root, home):
 def main(root, folder, kills, seed):
     """Leave one course alone, then kill others; print the phases of the kills, and how many came to an end.
 
-    A run that goes on is done sooner than one from the start: it is killed within half of that one's time.
+    The first run of a course is killed within two seconds, while it writes records; one that goes on is done sooner than
+    one from the start, and is killed within half of that one's time.
     """
     folder, moments = Path(folder), random.Random(seed)
     begun = time.monotonic()
@@ -83,7 +87,8 @@ def main(root, folder, kills, seed):
     whole, phases, done = time.monotonic() - begun, [], 0
     while True:
         home = folder / f"killed{done}"
-        child, ends = start(root, home), time.monotonic() + moments.uniform(0, whole / 2)
+        soon = 2 if not home.exists() else whole / 2
+        child, ends = start(root, home), time.monotonic() + moments.uniform(0, soon)
         while not (status := os.waitpid(child, os.WNOHANG))[0] and (len(phases) == kills or time.monotonic() < ends):
             time.sleep(0.005)
         if status[0]:
