@@ -7,7 +7,7 @@ CHECK := import sys, venv, ensurepip; sys.exit(not (3, 11) <= sys.version_info <
 PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3; do \
 	$$p -c "$(CHECK)" >/dev/null 2>&1 && { echo $$p; break; }; done)
 
-.PHONY: help install run test lint lab clean
+.PHONY: help install run test lint lab bench bench-env clean
 help:           ## list what make can do (the default)
 	@grep -E '^[a-z]+:.*##' Makefile | sed -E 's/:[^#]*##/\t/' | expand -t 12
 
@@ -30,8 +30,18 @@ lint: .venv     ## ruff: rules and format, notebooks too
 lab: .venv      ## open the notebooks in JupyterLab
 	.venv/bin/jupyter lab notebooks
 
+bench: .venv    ## measure speed beside that of others: ratios, written to data/bench.json (make bench-env for all rows)
+	.venv/bin/python tests/bench.py
+
+# Not for the course: what `make bench` compares with, in .venv-bench. kenlm needs a C++ compiler; without it one row less.
+bench-env:
+	@$(or $(PYTHON),false) -c "$(CHECK)" || { echo "No Python 3.11, 3.12 or 3.13 with venv found" >&2; exit 1; }
+	.venv-bench/bin/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear .venv-bench
+	.venv-bench/bin/python -m pip install --quiet torch onnx onnxruntime pyctcdecode 'numpy<2'
+	.venv-bench/bin/python -m pip install --quiet kenlm || echo "kenlm does not build here." >&2
+
 clean:          ## remove .venv and caches; data/ stays
-	rm -rf .venv *.egg-info .pytest_cache .ruff_cache
+	rm -rf .venv .venv-bench *.egg-info .pytest_cache .ruff_cache
 	find lttlib tests notebooks \( -name __pycache__ -o -name .ipynb_checkpoints \) -prune -exec rm -rf {} +
 
 .PHONY: .venv

@@ -5,12 +5,14 @@ and strides count from the first frame. So an utterance gives the same logits al
 """
 
 from dataclasses import dataclass, replace
-from functools import partial
 
 import keras
 import tensorflow as tf
 
+from lttlib.batchnorm import BatchNorm
+
 CONVS = ("conv", "gated_conv")
+ACTIVATIONS = "elu relu leaky_relu relu6 selu gelu silu tanh sigmoid softplus linear".split()
 
 
 @dataclass(frozen=True)
@@ -27,7 +29,7 @@ class ConvSpec:
         `conv`: activation(X * W + b). `gated_conv`: (X * W + b) . sigmoid(X * V + c), elementwise (Dauphin et al.
         2017); the gate takes the activation's place.
     activation : str
-        Name of a Keras activation.
+        One of `ACTIVATIONS`: names alone, since Keras would make objects of what else a strange file may hold.
     batch_norm : bool
         Normalise each layer's convolution before the activation (after the gate).
     input_channels, classes : int
@@ -60,48 +62,9 @@ class ConvSpec:
             raise ValueError(f"filters, widths, strides, channels and classes must be at least 1: {self}")
         if not all(0 <= dropout < 1 for dropout in self.dropouts):
             raise ValueError(f"dropouts must lie in [0, 1), not {self.dropouts}")
-        if self.conv not in CONVS:
-            raise ValueError(f"unknown conv '{self.conv}': choose one of {', '.join(CONVS)}")
-        keras.activations.get(self.activation)
-
-
-class BatchNorm(keras.layers.Layer):
-    """Batch norm (Ioffe and Szegedy 2015) over the valid frames of a batch.
-
-    Keras' own layer takes a mask too, but copies the activations several times where this one multiplies matrices.
-    """
-
-    momentum, epsilon = 0.95, 1e-3
-
-    def build(self, channels):
-        """Make the variables, [channels] each: scale, shift, and the moving mean and variance that inference uses."""
-        # Without autocast: under mixed precision Keras would hand out the statistics rounded to bfloat16.
-        add = partial(self.add_weight, shape=(channels,), autocast=False)
-        self.scale = add(initializer="ones", name="scale")
-        self.shift = add(initializer="zeros", name="shift")
-        self.mean = add(initializer="zeros", trainable=False, aggregation="mean", name="mean")
-        self.variance = add(initializer="ones", trainable=False, aggregation="mean", name="variance")
-        self.built = True
-
-    def call(self, x, valid, training=False):
-        """Normalise x [batch, time, channels] where valid [batch, time] is 1; statistics in float32."""
-        mean, variance = tf.convert_to_tensor(self.mean), tf.convert_to_tensor(self.variance)
-        if training:
-            weights = tf.reshape(tf.cast(valid, tf.float32), [1, -1])
-            weights /= _over_replicas(tf.reduce_sum(weights))
-            flat = tf.reshape(tf.cast(x, tf.float32), [-1, x.shape[-1]])
-            mean = _over_replicas((weights @ flat)[0])
-            variance = _over_replicas((weights @ tf.square(flat - mean))[0])
-            for moving, now in ((self.mean, mean), (self.variance, variance)):
-                moving.assign(self.momentum * moving + (1 - self.momentum) * now)
-        gain = tf.math.rsqrt(variance + self.epsilon) * self.scale
-        return x * tf.cast(gain, x.dtype) + tf.cast(self.shift - mean * gain, x.dtype)
-
-
-def _over_replicas(value):
-    """The sum over all devices that share a batch."""
-    context = tf.distribute.get_replica_context()
-    return context.all_reduce("sum", value) if context and context.num_replicas_in_sync > 1 else value
+        for name, known in (("conv", CONVS), ("activation", ACTIVATIONS)):
+            if getattr(self, name) not in known:
+                raise ValueError(f"unknown {name} {getattr(self, name)!r}: choose one of {', '.join(known)}")
 
 
 class Convolution(keras.layers.Layer):
@@ -109,11 +72,8 @@ class Convolution(keras.layers.Layer):
 
     Parameters
     ----------
-    filters, width, stride : int
-    dropout : float
-    gated : bool
-    activation : str or None
-    batch_norm : bool
+    filters, width, stride, dropout, gated, activation, batch_norm
+        As a `ConvSpec` has them for its layers.
     seed : int
         Decides the initial kernel (He et al. 2015).
     levels : int
@@ -133,7 +93,7 @@ class Convolution(keras.layers.Layer):
         self.filters, self.width, self.stride, self.dropout, self.gated = filters, width, stride, dropout, gated
         self.initializer = keras.initializers.HeNormal(seed)
         self.activation = None if gated or activation is None else keras.activations.get(activation)
-        self.norm = BatchNorm(dtype=self.dtype_policy, name="norm") if batch_norm else None
+        self.norm = BatchNorm(dtype="float32", name="norm") if batch_norm else None
         self.quantizer = None
         self.level_count = levels
 
@@ -164,16 +124,16 @@ class Convolution(keras.layers.Layer):
         -------
         float tensor [batch, ceil(time / stride), filters], int tensor [batch]
         """
-        # Padding by hand: TensorFlow's "SAME" shifts the windows of a strided layer with the length of the batch.
-        left = (self.width - 1) // 2
-        x = tf.pad(x, [[0, 0], [left, self.width - 1 - left], [0, 0]])
+        if self.stride > 1:  # by hand: TensorFlow's "SAME" shifts strided windows with the length of the batch
+            x = tf.pad(x, [[0, 0], [(self.width - 1) // 2, self.width // 2], [0, 0]])
         kernel = self.kernel
         if self.quantizer:  # another seed than dropout's
             kernel = self.quantizer(kernel, None if seed is None else seed + [1 << 15, 0])
-        x = tf.nn.conv1d(x, tf.cast(kernel, x.dtype), self.stride, "VALID")
-        x = tf.nn.bias_add(x, tf.cast(self.bias, x.dtype))
+        x = tf.nn.conv1d(x, tf.cast(kernel, x.dtype), self.stride, "VALID" if self.stride > 1 else "SAME")
+        # From here on in float32: on a processor these operations take longer in bfloat16.
+        x = tf.cast(tf.nn.bias_add(x, tf.cast(self.bias, x.dtype)), tf.float32)
         lengths = -(-lengths // self.stride)
-        valid = tf.sequence_mask(lengths, tf.shape(x)[1], x.dtype)
+        valid = tf.sequence_mask(lengths, tf.shape(x)[1], tf.float32)
         if self.gated:
             x, gate = tf.split(x, 2, axis=-1)
             x *= tf.sigmoid(gate)
@@ -183,7 +143,7 @@ class Convolution(keras.layers.Layer):
             x = self.activation(x)
         if self.dropout and seed is not None:
             x = tf.nn.experimental.stateless_dropout(x, self.dropout, seed, rng_alg="philox")
-        return x * valid[..., None], lengths
+        return tf.cast(x * valid[..., None], self.compute_dtype), lengths
 
 
 class ConvNet(keras.Model):
@@ -205,16 +165,14 @@ class ConvNet(keras.Model):
         self.spec = spec
         channels = spec.input_channels
         self.convolutions = []
-        for number, (filters, width, stride, dropout) in enumerate(
-            zip(spec.filters, spec.widths, spec.strides, spec.dropouts, strict=True), start=1
-        ):
+        for number, sizes in enumerate(zip(spec.filters, spec.widths, spec.strides, spec.dropouts, strict=True), 1):
             layer = Convolution(
-                filters, width, stride, dropout, spec.conv == "gated_conv", spec.activation, spec.batch_norm,
-                seed=1000 * seed + number, levels=levels, dtype=dtype, name=f"layer{number:02d}",
+                *sizes, spec.conv == "gated_conv", spec.activation, spec.batch_norm, seed=1000 * seed + number,
+                levels=levels, dtype=dtype, name=f"layer{number:02d}",
             )  # fmt: skip
             layer.build(channels)
             self.convolutions.append(layer)
-            channels = filters
+            channels = layer.filters
         self.output_layer = Convolution(spec.classes, 1, seed=1000 * seed, levels=levels, dtype=dtype, name="output")
         self.output_layer.build(channels)
         self.built = True
@@ -240,12 +198,9 @@ class ConvNet(keras.Model):
         ValueError
             If the features have other channels than the network.
         """
-        if features.shape[-1] != self.spec.input_channels:
-            raise ValueError(
-                f"features of {features.shape[-1]} channels for a network of input_channels {self.spec.input_channels}"
-            )
-        lengths = feature_lengths
-        x = tf.cast(features, self.output_layer.compute_dtype)
+        if (given := features.shape[-1]) != self.spec.input_channels:
+            raise ValueError(f"features of {given} channels for a network of input_channels {self.spec.input_channels}")
+        x, lengths = tf.cast(features, self.output_layer.compute_dtype), feature_lengths
         x *= tf.sequence_mask(lengths, tf.shape(x)[1], x.dtype)[..., None]
         layers = [*self.convolutions, self.output_layer] if up_to is None else self.convolutions[:up_to]
         for number, layer in enumerate(layers):
@@ -262,8 +217,7 @@ def output_lengths(spec, lengths):
 
 def context(spec) -> tuple:
     """The receptive field: how many frames of features before and after its own an output frame depends on."""
-    left = right = 0
-    step = 1
+    left, right, step = 0, 0, 1
     for width, stride in zip(spec.widths, spec.strides, strict=True):
         left, right = left + step * ((width - 1) // 2), right + step * (width // 2)
         step *= stride
@@ -276,10 +230,7 @@ def variables(network) -> dict:
 
 
 def guided_part(spec, layers: int, channels: int) -> ConvSpec:
-    """The first layers of a network with a convolution of width 1 to the channels of a teacher's hints.
-
-    FitNets (Romero et al. 2015) call these the guided part and its regressor.
-    """
+    """The first layers of a network, and FitNets' regressor: width 1, to the channels of a teacher's hints."""
     if not 1 <= layers <= len(spec.filters):
         raise ValueError(f"guided {layers}: the student has layers 1 to {len(spec.filters)}")
     lists = {name: getattr(spec, name)[:layers] for name in ("filters", "widths", "strides", "dropouts")}

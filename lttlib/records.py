@@ -14,6 +14,7 @@ import random
 from collections import Counter
 from contextlib import contextmanager
 from dataclasses import asdict
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -73,19 +74,20 @@ def write(utterances, folder, features, *, alphabet=text.ALPHABET, speeds=(1.0,)
     tasks = [(utterance, speed) for utterance in utterances for speed in speeds]
     random.Random(0).shuffle(tasks)
     parts = [tasks[start : start + shard_size] for start in range(0, len(tasks), shard_size)]
-    made = 0
-    bar = progress(total=len(tasks), desc=f"records of {folder.name}", unit="utterance")
+    todo = []
+    for number, shard in enumerate(parts):
+        path, fingerprint = folder / f"{number:05d}.tfrecord", shards.fingerprint(shard, features, alphabet)
+        if shards.index(path).get("fingerprint") != fingerprint:
+            todo.append((path, fingerprint, shard))
+    remaining = [task for *_, shard in todo for task in shard]
+    bar = progress(total=len(remaining), desc=f"records of {folder.name}", unit="utterance")
     with workers(cores) as pool, bar:
-        for number, shard in enumerate(parts):
-            path = folder / f"{number:05d}.tfrecord"
-            fingerprint = shards.fingerprint(shard, features, alphabet)
-            if shards.index(path).get("fingerprint") == fingerprint:
-                bar.update(len(shard))
-                continue
+        made = examples(remaining, features, alphabet, pool)  # in one stream: nobody waits at the end of a shard
+        for path, fingerprint, shard in todo:
             path.with_suffix(".json").unlink(missing_ok=True)
             entries, rejected, seconds, content = [], [], 0.0, hashlib.sha256()
             with whole(path) as temporary, tf.io.TFRecordWriter(str(temporary)) as writer:
-                for (utterance, speed), found, reason in examples(shard, features, alphabet, pool):
+                for (utterance, speed), found, reason in islice(made, len(shard)):
                     bar.update()
                     if reason:
                         rejected.append([utterance.id, speed, str(utterance.audio), reason])
@@ -102,7 +104,6 @@ def write(utterances, folder, features, *, alphabet=text.ALPHABET, speeds=(1.0,)
                 "features": asdict(features),
                 "alphabet": alphabet, "seconds": seconds, "entries": entries, "rejected": rejected,
             }))  # fmt: skip
-            made += 1
     for old in folder.glob(f"{shards.NUMBER}.*"):
         if int(old.stem) >= len(parts):
             old.unlink()
@@ -118,7 +119,7 @@ def write(utterances, folder, features, *, alphabet=text.ALPHABET, speeds=(1.0,)
         raise RecordsError(f"none of {len(tasks)} utterances can be used: {folder / 'rejected.csv'} says why")
     write_json(finished, {"alphabet": alphabet, "blank": len(alphabet)})
     hours = sum(index["seconds"] for index in indices) / 3600
-    return {"examples": count, "hours": hours, "rejected": len(rejected), "shards_made": made}
+    return {"examples": count, "hours": hours, "rejected": len(rejected), "shards_made": len(todo)}
 
 
 class Records:

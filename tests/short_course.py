@@ -78,8 +78,8 @@ def start(root, home):
 def main(root, folder, kills, seed):
     """Leave one course alone, then kill others; print the phases of the kills, and how many came to an end.
 
-    The first run of a course is killed within two seconds, while it writes records; one that goes on is done sooner than
-    one from the start, and is killed within half of that one's time.
+    The first run of a course is killed within two seconds, while it writes records; one that goes on is done sooner
+    than one from the start, and is killed within half of that one's time.
     """
     folder, moments = Path(folder), random.Random(seed)
     begun = time.monotonic()

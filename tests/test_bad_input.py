@@ -1095,7 +1095,7 @@ def test_the_values_of_a_network_are_counted_without_making_it(conv, batch_norm)
 
 
 def test_all_activations_that_are_read_are_those_of_keras():
-    for name in packed.ACTIVATIONS:
+    for name in models.ACTIVATIONS:
         models.ConvSpec((1,), (1,), (1,), (0.0,), activation=name)
 
 

@@ -20,6 +20,13 @@ def test_operations_worked_by_hand():
     assert growth.operations(gated, 9) == 2 * 5 * (2 * 5 * 3 * 16 + 3 * 3 * 8 * 12 + 3 * 6 * 4)
 
 
+@pytest.mark.parametrize("conv", models.CONVS)
+def test_operations_are_frames_times_weights(conv):
+    spec = models.ConvSpec((6, 5), (3, 7), (1, 1), (0, 0), conv=conv, batch_norm=False, input_channels=3, classes=5)
+    kernels = [layer.kernel.shape.num_elements() for layer in models.ConvNet(spec).layers]
+    assert growth.operations(spec, 10) == 2 * 10 * (2 * kernels[0] + 3 * sum(kernels[1:]))
+
+
 def test_the_peak_is_the_memory_that_a_process_once_had():
     program = "from lttlib import growth; before = growth.peak(); b'x' * 300_000_000; print(growth.peak() - before)"
     told = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout

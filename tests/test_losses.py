@@ -78,6 +78,60 @@ def test_a_label_that_does_not_fit_is_never_a_finite_loss():
     assert losses.ctc(logits, frames, tf.constant([[0, 0, 1]]), tf.constant([3])) == np.inf
 
 
+def logarithmic(logits, labels):
+    """-log of the probability of the labels by the forward recursion of Graves et al., in float64 logarithms."""
+    log = logits - np.logaddexp.reduce(logits, axis=1, keepdims=True)
+    states = np.full(2 * len(labels) + 1, logits.shape[1] - 1)
+    states[1::2] = labels
+    before = np.full(len(states), -np.inf)
+    before[0] = 0.0  # before the first frame: as if a blank had come
+    for frame, values in enumerate(log):
+        after = np.full(len(states), -np.inf)
+        for s, state in enumerate(states):
+            ways = [before[s]] + [before[s - 1]] * (s > 0)
+            ways += [before[s - 2]] * int(s > 1 and state != states[s - 2])
+            after[s] = values[state] + np.logaddexp.reduce(ways)
+        before = after if frame else np.where(np.arange(len(states)) < 2, values[states], -np.inf)
+    return -np.logaddexp(before[-1], before[-2])
+
+
+@pytest.mark.parametrize("frames, characters, scale, blank", [(300, 90, 1, 0), (400, 20, 20, 10), (250, 60, 60, 40)])
+def test_long_labels_and_extreme_logits_keep_their_loss_and_gradient(frames, characters, scale, blank):
+    """Where the probability of all alignments lies far below the least float, and single ones next to nothing."""
+    random = np.random.default_rng(frames)
+    logits = (scale * random.normal(size=(frames, 29))).astype(np.float32)
+    logits[:, -1] += blank
+    labels = random.integers(28, size=characters).astype(np.int32)
+    given = tf.constant(logits[None])
+    with tf.GradientTape() as tape:
+        tape.watch(given)
+        loss = losses.ctc(given, tf.constant([frames]), tf.constant(labels[None]), tf.constant([characters]))
+    wide = logits.astype(np.float64)
+    np.testing.assert_allclose(loss[0], logarithmic(wide, labels), rtol=1e-6)
+    gradient = tape.gradient(loss, given)[0].numpy()
+    np.testing.assert_allclose(gradient.sum(axis=1), 0, atol=1e-5)
+    for place in [(0, labels[0]), (frames // 2, 28), (frames // 2, labels[characters // 2]), (frames - 1, labels[-1])]:
+        step = np.zeros(logits.shape)
+        step[place] = 1e-4
+        up, down = logarithmic(wide + step, labels), logarithmic(wide - step, labels)
+        np.testing.assert_allclose(gradient[place], (up - down) / 2e-4, atol=1e-5)
+
+
+def test_equals_the_kernel_of_tensorflow():
+    """Which graphics processors use; the labels as they go there."""
+    logits, lengths, labels, label_lengths = batch(seed=3, frames=(60, 41), characters=(17, 9), classes=29)
+    found = {}
+    for name, devices in (("ours", []), ("theirs", ["a GPU"])):
+        with pytest.MonkeyPatch.context() as patch, tf.GradientTape() as tape:
+            patch.setattr(tf.config, "list_physical_devices", lambda kind, devices=devices: devices)
+            tape.watch(logits)
+            loss = losses.ctc(logits, lengths, labels, label_lengths)
+        found[name] = loss, tape.gradient(loss, logits)
+    np.testing.assert_allclose(*(loss for loss, _ in found.values()), rtol=1e-5)
+    np.testing.assert_allclose(*(gradient for _, gradient in found.values()), atol=5e-5)  # it sums in float32
+    assert not np.array_equal(found["ours"][1], found["theirs"][1]), "these were one kernel"
+
+
 def test_equals_torch():
     torch = pytest.importorskip("torch", reason="torch is not installed: no second opinion on CTC")
     logits, lengths, labels, label_lengths = batch(seed=3, frames=(60, 41), characters=(17, 9), classes=29)
@@ -91,7 +145,6 @@ def test_equals_torch():
     )  # fmt: skip
     expected.sum().backward()
     np.testing.assert_allclose(loss, expected.detach(), rtol=1e-5)
-    # TensorFlow's kernel sums 60 frames in float32.
     np.testing.assert_allclose(tape.gradient(loss, logits), theirs.grad, atol=5e-5)
 
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from lttlib import decoding, losses, models
+from lttlib import batchnorm, decoding, losses, models
 
 SPEC = models.ConvSpec((6, 5, 8), (4, 3, 7), (2, 1, 3), (0.1, 0.2, 0.3), input_channels=3, classes=5)
 
@@ -103,7 +103,7 @@ def test_training_does_not_see_how_far_a_batch_is_padded():
 
 def test_batch_norm_equals_that_of_keras_with_a_mask():
     x, valid = noise(4, 9, 5), np.arange(9) < np.array([[9], [4], [1], [7]])
-    ours, theirs = models.BatchNorm(), keras.layers.BatchNormalization(momentum=0.95, epsilon=1e-3)
+    ours, theirs = batchnorm.BatchNorm(), keras.layers.BatchNormalization(momentum=0.95, epsilon=1e-3)
     ours.build(5)
     expected = theirs(x, training=True, mask=valid)
     found = ours(tf.constant(x), tf.constant(valid, tf.float32), training=True)

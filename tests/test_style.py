@@ -23,8 +23,8 @@ PROFILES = sorted((HOME / "notebooks" / "params").glob("*.yaml"))
 MODULES = sorted((HOME / "lttlib").glob("*.py"))
 # From the roof down: a module imports only what stands after it. plots stands alone.
 FLOORS = """cli sweep course report summary deploy growth experiments evaluation guidance objectives training losses
-storage packed quantize models records shards devices examples streaming device decoding lm features corpus sources
-synthesis sentences espeak archives text sealing files
+storage packed quantize models batchnorm records shards devices examples streaming device decoding lm features corpus
+sources synthesis sentences espeak archives text sealing files
 plots""".split()
 SECTIONS = ["What you will learn", "What can go wrong", "What we learned", "Exercises", "References"]
 
