@@ -38,7 +38,7 @@ def measure(minutes, spec, features, folder, batch_size=8, cores=None) -> list:
     -------
     list of dict: minutes (as they came out), utterances, bytes (of the records), prepare_seconds, prepare_bytes (peak
     of memory, of the process and its largest worker), train_seconds (of the second epoch: in the first one TensorFlow
-    traces), train_bytes.
+    traces), train_bytes, read_seconds (of the batches of an epoch, with nothing done to them).
 
     Raises
     ------
@@ -81,7 +81,11 @@ def train(folder, spec, batch_size, **_) -> dict:
     network = models.ConvNet(models.ConvSpec(**spec), dtype=training.precision())
     data, recipe = records.Records(folder / "records"), training.Recipe(2, batch_size, clip=5.0)
     first, second = training.train(network, objectives.label_loss, data, recipe, folder / "checkpoint")["epochs"]
-    return {"train_seconds": second["seconds"] - first["seconds"], "train_bytes": peak()}
+    found = {"train_seconds": second["seconds"] - first["seconds"], "train_bytes": peak()}
+    started = time.perf_counter()
+    for _ in data.batches(batch_size, seed=0):
+        pass
+    return found | {"read_seconds": time.perf_counter() - started}
 
 
 def peak() -> int:
