@@ -9,7 +9,7 @@ PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3; do \
 
 .PHONY: help install run test lint lab bench bench-env clean
 help:           ## list what make can do (the default)
-	@grep -E '^[a-z]+:.*##' Makefile | sed -E 's/:[^#]*##/\t/' | expand -t 12
+	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:[^#]*##/\t/' | expand -t 12
 
 install: .venv  ## make .venv, with all that the course and its tests need
 
@@ -33,8 +33,8 @@ lab: .venv      ## open the notebooks in JupyterLab
 bench: .venv    ## measure speed beside that of others: ratios, written to data/bench.json (make bench-env for all rows)
 	.venv/bin/python tests/bench.py
 
-# Not for the course: what `make bench` compares with, in .venv-bench. kenlm needs a C++ compiler; without it one row less.
-bench-env:
+# kenlm needs a C++ compiler; without it a row is skipped.
+bench-env:      ## make .venv-bench, with what `make bench` compares with: PyTorch, onnxruntime, pyctcdecode
 	@$(or $(PYTHON),false) -c "$(CHECK)" || { echo "No Python 3.11, 3.12 or 3.13 with venv found" >&2; exit 1; }
 	.venv-bench/bin/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear .venv-bench
 	.venv-bench/bin/python -m pip install --quiet torch onnx onnxruntime pyctcdecode 'numpy<2'

@@ -6,11 +6,11 @@ utterance.
 
 import itertools
 import json
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
 from lttlib import sealing, sources, synthesis
+from lttlib.files import scratch
 from lttlib.sources import CORPORA
 
 AUDIO = (".flac", ".wav", ".ogg", ".mp3")
@@ -144,10 +144,10 @@ def fetch(name, root):
         downloads.mkdir(parents=True, exist_ok=True)
         try:
             archives.download(archive.url, file, archive.hash)
-            with tempfile.TemporaryDirectory(prefix=".unpacking-", dir=root) as temporary:
-                archives.unpack(file, Path(temporary))
+            with scratch(root / "unpacking") as temporary:
+                archives.unpack(file, temporary)
                 try:
-                    made = archive.arrange(Path(temporary))
+                    made = archive.arrange(temporary)
                 except (FileNotFoundError, LookupError, RuntimeError, ValueError) as error:
                     cure = f"has it changed at {archive.url}? Remove it to download it again"
                     raise CorpusError(f"{file} holds something else than {name} ({error!r}): {cure}") from error
@@ -202,9 +202,8 @@ def synthesise(root, minutes=None, speakers=None, seed=0):
         raise CorpusError(f"{root} is there, but not of {recipe}: remove it or name another folder")
     if unknown := set(minutes) - set(synthesis.SPLITS):
         raise CorpusError(f"no split {sorted(unknown)} is synthesised: choose among {', '.join(synthesis.SPLITS)}")
-    root.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".synthesising-", dir=root.parent) as temporary:
-        made = Path(temporary) / "corpus"
+    with scratch(root) as temporary:
+        made = temporary / "corpus"
         for split in minutes:
             first = 100 * (1 + synthesis.SPLITS.index(split))  # speaker ids are numbers, as in LibriSpeech
             try:

@@ -5,6 +5,7 @@ import glob
 import json
 import os
 import platform
+import shutil
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -34,27 +35,55 @@ def whole(path):
         If there is no room for it, whichever library says so and in whatever class of error; what stood at `path` is
         kept.
     """
+    path, temporary = Path(path), _beside(path)
+    try:
+        with room_for(path):
+            yield temporary
+            with open(temporary, "rb+") as file:  # a rename that outlives a power cut shall not name an empty file
+                os.fsync(file.fileno())
+            os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def scratch(path):
+    """A folder beside `path` to work in; it goes at the end, and so does what a killed process left of the same.
+
+    Yields
+    ------
+    pathlib.Path
+    """
+    temporary = _beside(path)
+    try:
+        temporary.mkdir()
+        yield temporary
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _beside(path):
+    """Name of this process for what shall become `path`; those of processes that have ended are removed."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    beside = f".{path.name}.{platform.node()}."
-    for left in path.parent.glob(f"{glob.escape(beside)}*"):
-        if not _runs(left.name.removeprefix(beside)):
-            left.unlink(missing_ok=True)
-    temporary = path.with_name(f"{beside}{os.getpid()}")
+    name = f".{path.name}.{platform.node()}."
+    for left in path.parent.glob(f"{glob.escape(name)}*"):
+        if not _runs(left.name.removeprefix(name)):
+            shutil.rmtree(left) if left.is_dir() else left.unlink(missing_ok=True)
+    return path.with_name(f"{name}{os.getpid()}")
+
+
+@contextmanager
+def room_for(path):
+    """Where there is no room to write `path`, an OSError says so, whatever class of error a library has for it."""
     try:
-        yield temporary
-        with open(temporary, "rb+") as file:  # a rename that outlives a power cut shall not name an empty file
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
+        yield
     except Exception as error:
-        told = f"{type(error)} {error}"
         for number in NO_ROOM:
-            if getattr(error, "errno", None) == number or os.strerror(number) in told:
+            if getattr(error, "errno", None) == number or os.strerror(number) in str(error):
                 cure = "make room and start again: what was finished before is kept"
                 raise OSError(f"{path}: no room to write it ({os.strerror(number)}); {cure}") from error
         raise
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def _runs(process: str) -> bool:

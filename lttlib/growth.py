@@ -8,13 +8,13 @@ import os
 import resource
 import subprocess
 import sys
-import tempfile
 import time
 from dataclasses import asdict
 from pathlib import Path
 
 from lttlib import corpus, examples, models, objectives, records, training
 from lttlib.features import Features
+from lttlib.files import scratch
 
 VOICES = 8  # of each corpus, however long
 
@@ -45,15 +45,14 @@ def measure(minutes, spec, features, folder, batch_size=8, cores=None) -> list:
     RuntimeError
         If a measurement fails; the message ends with what it told.
     """
-    Path(folder).mkdir(parents=True, exist_ok=True)
     facts = {"spec": asdict(spec), "features": asdict(features), "batch_size": batch_size, "cores": cores}
     rows = []
     for length in minutes:
-        with tempfile.TemporaryDirectory(dir=folder) as temporary:
-            corpus.synthesise(Path(temporary) / "corpus", {"train": length}, {"train": VOICES})
+        with scratch(Path(folder) / "growth") as temporary:
+            corpus.synthesise(temporary / "corpus", {"train": length}, {"train": VOICES})
             row = {}
             for step in (prepare, train):
-                command = [sys.executable, "-m", __name__, step.__name__, temporary, json.dumps(facts)]
+                command = [sys.executable, "-m", __name__, step.__name__, str(temporary), json.dumps(facts)]
                 ran = subprocess.run(command, capture_output=True, text=True)
                 if ran.returncode:
                     raise RuntimeError(f"{step.__name__} of {length} minutes stopped: {ran.stderr[-3000:]}")

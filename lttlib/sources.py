@@ -1,5 +1,6 @@
 """Corpora to download: where they are, and how each comes into the LibriSpeech layout."""
 
+import io
 from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -10,6 +11,7 @@ import soundfile
 import soxr
 
 from lttlib import text
+from lttlib.files import room_for
 
 SAMPLING_RATE = 16000  # Hz, of what is resampled here
 OPENSLR = "https://www.openslr.org/resources"
@@ -38,7 +40,9 @@ def write_chapter(folder, speaker, chapter, recordings, sampling_rate):
     lines = []
     for number, wave, words in recordings:
         name = f"{speaker}-{chapter}-{number:04d}"
-        soundfile.write(folder / f"{name}.flac", wave, sampling_rate, subtype="PCM_16")
+        soundfile.write(sound := io.BytesIO(), wave, sampling_rate, format="FLAC", subtype="PCM_16")
+        with room_for(path := folder / f"{name}.flac"):  # libsndfile would say "System error"
+            path.write_bytes(sound.getvalue())
         lines.append(f"{name} {words}\n")
     (folder / f"{speaker}-{chapter}.trans.txt").write_text("".join(lines), encoding="utf-8", newline="\n")
 

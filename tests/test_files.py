@@ -44,6 +44,17 @@ def test_what_a_killed_process_left_goes_and_what_a_running_one_writes_stays(tmp
     assert not left.exists() and running.exists() and other.exists()
 
 
+def test_a_folder_to_work_in_goes_at_the_end_and_so_does_what_a_killed_process_left(tmp_path):
+    program = "import os, sys; from lttlib.files import scratch\nwith scratch(sys.argv[1]) as folder:\n    os.abort()"
+    subprocess.run([sys.executable, "-c", program, tmp_path / "corpus"], capture_output=True)
+    (left,) = tmp_path.iterdir()
+    with pytest.raises(ZeroDivisionError), files.scratch(tmp_path / "corpus") as folder:
+        (folder / "half").write_text("half")
+        assert list(tmp_path.iterdir()) == [folder] != [left]
+        raise ZeroDivisionError
+    assert not list(tmp_path.iterdir())
+
+
 WRITERS = """
 import resource, sys
 import numpy as np
