@@ -164,6 +164,7 @@ def test_require_returns_what_is_there_and_names_the_maker_of_what_is_not(home):
         course.require(course.folder("digits") / "models" / "teacher", "02_teacher")
 
 
+@pytest.mark.parallel
 def test_run_leaves_whole_reports_and_an_index(home, capsys):
     """A real kernel: this interpreter's, in the notebook's folder, told where data go and that it is a batch."""
     look = "import json, os, sys; from lttlib import course"
@@ -188,6 +189,7 @@ def test_run_leaves_whole_reports_and_an_index(home, capsys):
     assert executed.metadata.papermill.parameters == {"profile": "digits"}
 
 
+@pytest.mark.parallel
 @pytest.mark.parametrize("reports", ["", "mine"])
 def test_a_run_of_the_report_ends_with_its_page(home, monkeypatch, capsys, reports):
     monkeypatch.delenv("LTT_REPORTS", raising=False)
@@ -211,6 +213,7 @@ def test_figures_for_other_pages_stand_apart_from_those_of_runs_apart(home, monk
     assert (home / "a" / "b").is_dir() and (home / "figures").is_dir()
 
 
+@pytest.mark.parallel
 def test_a_run_with_reports_of_its_own_leaves_those_of_others_and_the_figures(home, monkeypatch):
     monkeypatch.delenv("LTT_REPORTS", raising=False)
     reports = home / "data" / "digits" / "reports"
@@ -228,6 +231,7 @@ def test_a_run_with_reports_of_its_own_leaves_those_of_others_and_the_figures(ho
     assert (reports / "01_features.html").read_text() == "another's" and not (home / "figures").exists()
 
 
+@pytest.mark.parallel
 def test_a_failing_notebook_keeps_what_it_did_and_the_report_before_it(home):
     notebooks, reports = home / "notebooks", home / "data" / "quick" / "reports"
     course.run("quick", only=["01"])

@@ -76,6 +76,7 @@ with whole(path) as temporary:
 """
 
 
+@pytest.mark.parallel
 @pytest.mark.parametrize("writer", ["python", "safetensors", "tensorflow"])
 def test_where_there_is_no_room_the_error_says_so_and_the_old_file_stays(tmp_path, writer):
     """Each library has an error of its own for this. What a full disk is for them, a limit on a file's size is too."""

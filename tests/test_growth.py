@@ -27,6 +27,7 @@ def test_operations_are_frames_times_weights(conv):
     assert growth.operations(spec, 10) == 2 * 10 * (2 * kernels[0] + 3 * sum(kernels[1:]))
 
 
+@pytest.mark.parallel
 def test_the_peak_is_the_memory_that_a_process_once_had():
     program = "from lttlib import growth; before = growth.peak(); b'x' * 300_000_000; print(growth.peak() - before)"
     told = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout
