@@ -110,7 +110,7 @@ def damage(path, how):
 
 @pytest.mark.parametrize("how", ["cut", "flipped", "no JSON"])
 def test_a_damaged_checkpoint_is_told_and_the_one_before_it_taken(tones, left_alone, tmp_path, capsys, how):
-    """And where both are damaged, the training begins anew."""
+    """And where both are damaged, the training begins anew: with the same weights in the end."""
     expected, history = left_alone
     trained(tones, tmp_path / "run")
     damage(tmp_path / "run", how)
@@ -123,8 +123,11 @@ def test_a_damaged_checkpoint_is_told_and_the_one_before_it_taken(tones, left_al
     assert [epoch["loss"] for epoch in resumed["epochs"]] == [epoch["loss"] for epoch in history["epochs"]]
     for place in (tmp_path / "run", tmp_path / "run.previous"):
         damage(place, how)
-    trained(tones, tmp_path / "run", dataclasses.replace(RECIPE, epochs=1))
-    assert capsys.readouterr().out.count("is damaged") == 2
+    again, _ = trained(tones, tmp_path / "run")
+    told = capsys.readouterr().out
+    assert told.count("is damaged") == 2 and "epoch 1/3" in told
+    for ours, theirs in zip(again.variables, expected.variables, strict=True):
+        np.testing.assert_array_equal(ours, theirs)
 
 
 def test_checkpoints_of_the_same_training_are_the_same_bytes_times_aside(tones, tmp_path):
