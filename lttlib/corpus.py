@@ -7,6 +7,7 @@ utterance.
 import itertools
 import json
 from dataclasses import dataclass
+from importlib import metadata
 from pathlib import Path
 
 from lttlib import sealing, sources, synthesis
@@ -191,10 +192,10 @@ def synthesise(root, minutes=None, speakers=None, seed=0):
     minutes = {"train": 30, "dev": 3, "test": 3} if minutes is None else minutes
     speakers = {"train": 120, "dev": 8, "test": 8} | (speakers or {})
     recipe = {"minutes": minutes, "speakers": {split: speakers.get(split) for split in minutes}, "seed": seed}
-    recipe["version"] = synthesis.version()
+    recipe |= {"version": synthesis.VERSION, "espeakng": metadata.version("espeakng-loader")}
     note = root / "synthesis.json"
     try:
-        if sealing.parse(note.read_bytes()) == recipe:
+        if sealing.parse(note.read_bytes()) in (recipe, _unnumbered(recipe)):
             return root
     except (OSError, ValueError):  # then it is of no recipe
         pass
@@ -216,3 +217,10 @@ def synthesise(root, minutes=None, speakers=None, seed=0):
         (made / note.name).write_text(json.dumps(recipe))
         made.rename(root)
     return root
+
+
+def _unnumbered(recipe):
+    """Version 1 as it was written before versions had numbers: by a checksum of sources and of espeakng-loader 0.2.4."""
+    if (recipe["version"], recipe["espeakng"]) != (1, "0.2.4"):
+        return recipe
+    return {name: value for name, value in recipe.items() if name != "espeakng"} | {"version": 2054655564}

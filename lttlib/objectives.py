@@ -1,7 +1,8 @@
 """What a network can learn from: labels, what a teacher says frame by frame or writes down, or hints from inside it.
 
 An objective is called with (network, batch, seed) and returns a dict of losses, each a tensor [batch]; the one named
-"loss" is minimised. `seed` goes to the network, where it decides dropout.
+"loss" is minimised. `seed` goes to the network, where it decides dropout. A checkpoint knows an objective by its `tag`
+and its parameters, so that its name may change.
 """
 
 from dataclasses import dataclass, field
@@ -18,6 +19,9 @@ def label_loss(network, batch, seed=None):
     return {"loss": losses.ctc(logits, lengths, batch["labels"], batch["label_lengths"])}
 
 
+label_loss.tag = "ctc"
+
+
 @dataclass(frozen=True)
 class Teacher:
     """A teacher that listens beside its student; it hears what the student hears, masks and all.
@@ -27,6 +31,8 @@ class Teacher:
     fingerprint : str
     network : models.ConvNet
     """
+
+    tag = "teacher"
 
     fingerprint: str
     network: ConvNet = field(repr=False)
@@ -56,6 +62,8 @@ class Distillation:
     teacher : Teacher, optional
         Listens beside the student; without it batches hold `teacher_logits`.
     """
+
+    tag = "distillation"
 
     alpha: float = 0.5
     temperature: float = 2.0
@@ -89,6 +97,8 @@ class SequenceDistillation:
         As for `Distillation`.
     """
 
+    tag = "sequence distillation"
+
     teacher: Teacher | None = None
 
     def __call__(self, network, batch, seed=None):
@@ -114,3 +124,6 @@ def hint_loss(network, batch, seed=None):
     """
     activations, lengths = network(batch["features"], batch["feature_lengths"], seed=seed)
     return {"loss": losses.hint(activations, batch["hints"], lengths)}
+
+
+hint_loss.tag = "hint"

@@ -156,6 +156,8 @@ class Quantizer:
         Round stochastically in training; what is used and written afterwards is rounded to the nearest.
     """
 
+    tag = "uniform"
+
     bits: int
     bucket_size: int | None = 256
     stochastic: bool = False
@@ -182,6 +184,8 @@ class LearnedLevels:
     levels : variable [2^bits]
     bucket_size : int, optional
     """
+
+    tag = "learned"
 
     levels: keras.Variable = field(repr=False)
     bucket_size: int | None = 256

@@ -1,7 +1,8 @@
 """One shard of records: an example as a TFRecord, and the index beside the file that tells what is in it."""
 
 import hashlib
-from dataclasses import dataclass
+import json
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from lttlib import sealing
@@ -53,11 +54,13 @@ def parse(record, name, channels):
 
 def fingerprint(tasks, features, alphabet) -> str:
     """Changes with whatever the content of a shard depends on; a file is known by its size and time."""
-    facts = [repr(features), alphabet]
+    facts = {"format": "shard 1", "features": asdict(features), "alphabet": alphabet, "tasks": []}
     for utterance, speed in tasks:
         stat = utterance.audio.stat() if utterance.audio.exists() else None
-        facts.append(repr((utterance, speed, stat and (stat.st_size, stat.st_mtime_ns))))
-    return hashlib.sha256("\n".join(facts).encode()).hexdigest()
+        about = {"id": utterance.id, "speaker": utterance.speaker, "split": utterance.split, "text": utterance.text}
+        about |= {"audio": str(utterance.audio), "file": stat and [stat.st_size, stat.st_mtime_ns], "speed": speed}
+        facts["tasks"].append(about)
+    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
 
 
 def listed(folder: Path) -> list:

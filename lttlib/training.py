@@ -5,10 +5,11 @@ parameters: a checkpoint tells by its name or its fields whether it is the same.
 """
 
 import hashlib
+import inspect
 import json
 import os
 import time
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, fields, is_dataclass
 from pathlib import Path
 
 import keras
@@ -23,6 +24,7 @@ from lttlib.models import output_lengths
 from lttlib.records import mix_seeds
 
 CHECKPOINT_SECONDS = 600
+PLAIN = (bool, int, float, str)  # kinds of parameters of an objective that a checkpoint can tell
 
 
 @dataclass(frozen=True)
@@ -236,19 +238,42 @@ def _shared_out(batches, strategy):
     return strategy.distribute_datasets_from_function(pipeline)
 
 
-def describe(objective) -> str:
-    """Name of an objective, with its parameters."""
-    return getattr(objective, "__qualname__", repr(objective))
+def describe(objective) -> dict:
+    """Plain facts of an objective (or of a part of it): its `tag`, else its name, and its parameters.
+
+    Raises
+    ------
+    ValueError
+        If it hides its parameters: it is neither a function of a module nor a dataclass of plain ones.
+    """
+    plain = is_dataclass(objective) or inspect.isfunction(objective)
+    kind = objective if inspect.isfunction(objective) else type(objective)
+    if not plain or "<" in kind.__qualname__:
+        raise ValueError(f"the objective {objective!r} hides its parameters: make it a frozen dataclass with __call__")
+    facts = {"name": getattr(objective, "tag", kind.__qualname__)}
+    for field in fields(objective) if is_dataclass(objective) else ():
+        value = getattr(objective, field.name)
+        if field.repr:
+            facts[field.name] = value if value is None or type(value) in PLAIN else describe(value)
+    return facts
 
 
 def _identity(network, objective, records, recipe) -> str:
-    """Changes with whatever the result of a training depends on."""
-    if "<" in (name := describe(objective)):
-        raise ValueError(f"the objective {name} hides its parameters: make it a frozen dataclass with __call__")
+    """Plain facts under fixed names, with all that the result of a training depends on."""
     begun = hashlib.sha256(b"".join(np.asarray(variable).tobytes() for variable in network.variables)).hexdigest()
-    data = hashlib.sha256(repr([records.contents, records.alphabet, records.entries]).encode()).hexdigest()
-    quantizers = [layer.quantizer for layer in network.layers]
-    return repr([network.spec, network.output_layer.compute_dtype, quantizers, name, recipe, begun, data])
+    entries = [[e.id, e.speaker, e.frames, e.characters, e.needed] for e in records.entries]
+    data = json.dumps([records.contents, records.alphabet, entries]).encode()
+    facts = {
+        "format": "training 1",
+        "spec": asdict(network.spec),
+        "dtype": network.output_layer.compute_dtype,
+        "quantizers": [layer.quantizer and describe(layer.quantizer) for layer in network.layers],
+        "objective": describe(objective),
+        "recipe": asdict(recipe),
+        "weights": begun,
+        "data": hashlib.sha256(data).hexdigest(),
+    }
+    return json.dumps(facts, sort_keys=True)
 
 
 def _save(path, identity, state, run):

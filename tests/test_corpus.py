@@ -3,11 +3,13 @@
 import hashlib
 import http.server
 import io
+import json
 import os
 import subprocess
 import sys
 import tarfile
 import threading
+from importlib import metadata
 from pathlib import Path
 
 import numpy as np
@@ -348,6 +350,48 @@ def test_the_same_seed_gives_the_same_bytes_whatever_was_spoken_before_and_in_an
     assert contents(tmp_path / "other") == contents(spoken)
     one = corpus.synthesise(tmp_path / "one", SMALL["minutes"], SMALL["speakers"], seed=4)
     assert contents(one).keys() != contents(spoken).keys() or contents(one) != contents(spoken)
+
+
+SENTENCES = {
+    "train": ["the yellow lantern stood in the village", "the old baker wanted to share warm bread"],
+    "dev": ["our fisherman carried the blue lantern home", "good pupils learn every word softly"],
+    "test": ["the morning light drifted at the market", "my father wanted to wait behind the school"],
+}
+SAMPLES = {  # the first recording of each split: how long it is, and every 4000th sample of its first second and a half
+    "train": (47614, [-0.002674, 0.026335, 0.008098, 0.006557, -0.002511]),
+    "dev": (58638, [-0.096132, 0.016509, -0.086981, 0.048826, 0.011371]),
+    "test": (43727, [-0.04862, -0.032265, 0.015048, 0.000197, -0.043701]),
+}
+VOICES = {"en-us+f4": "ddc8b5d321f9ff9b", "en+steph": "7a54de5e9a728ae8", "en-029+Gene": "dee32acdd6d93c00"}
+
+
+def test_version_1_of_the_synthesised_corpus_is_these_sentences_in_these_voices():
+    """If this fails by intent, count `synthesis.VERSION` on: a corpus on somebody's disk is another one then."""
+    from lttlib import espeak
+
+    assert synthesis.VERSION == 1
+    for split, sentences in SENTENCES.items():
+        recordings = list(synthesis.recordings(split, 0.05, 2, seed=0))
+        assert [sentence for _, _, sentence in recordings] == sentences
+        length, samples = SAMPLES[split]
+        assert len(recordings[0][1]) == length
+        np.testing.assert_allclose(recordings[0][1][4000:24000:4000], samples, atol=2**-15)
+    with espeak.conversation() as speak:
+        for voice, digest in VOICES.items():
+            wave = speak("a good teacher listens to the rain", voice, 140, 50)
+            assert hashlib.sha256(wave).hexdigest()[:16] == digest, voice
+
+
+@pytest.mark.skipif(metadata.version("espeakng-loader") != "0.2.4", reason="of another espeak-ng")
+def test_a_corpus_from_before_versions_were_numbers_is_used(tmp_path):
+    (tmp_path / "synthetic").mkdir()
+    speakers = {"train": 4, "dev": 2, "test": 2}
+    note = {"minutes": SMALL["minutes"], "speakers": speakers, "seed": 3, "version": 2054655564}
+    (tmp_path / "synthetic" / "synthesis.json").write_text(json.dumps(note))
+    assert corpus.synthesise(tmp_path / "synthetic", **SMALL) == tmp_path / "synthetic"
+    (tmp_path / "synthetic" / "synthesis.json").write_text(json.dumps(note | {"version": 7}))
+    with pytest.raises(corpus.CorpusError, match="remove it or name another folder"):
+        corpus.synthesise(tmp_path / "synthetic", **SMALL)
 
 
 def test_every_voice_says_the_same_in_every_process():

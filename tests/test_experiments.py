@@ -104,7 +104,7 @@ def learned(tones, scored, tmp_path_factory):  # noqa: F811
 def test_the_card_tells_how_it_was_learned(learned, tones):  # noqa: F811
     home, network, card = learned
     assert card == storage.card(home)
-    assert card["objective"] == "Scaled(scale=0.5)" and card["recipe"] == dataclasses.asdict(SHORT)
+    assert card["objective"] == {"name": "Scaled", "scale": 0.5} and card["recipe"] == dataclasses.asdict(SHORT)
     assert (card["name"], card["seed"], card["precision"], card["left_out"]) == ("student-labels", 3, "float32", [])
     assert (card["technique"], card["held_speakers"]) == ("half of it", ["ann"])
     assert card["parameters"] == network.count_params() and card["seconds"] > 0
