@@ -16,12 +16,12 @@ install: .venv  ## make .venv, with all that the course and its tests need
 run: .venv      ## run the course and write its report: make run PROFILE=digits (default: quick)
 	.venv/bin/ltt run $(PROFILE)
 
-test: lint      ## lint, unit tests, those in parallel, then every notebook with its asserts, on data of its own
-	.venv/bin/python -m pytest tests --ignore tests/test_notebooks.py -m "not parallel" -n auto --dist loadfile
-	.venv/bin/python -m pytest tests --ignore tests/test_notebooks.py -m parallel
+test: lint      ## lint, unit tests, the slow ones, then every notebook with its asserts, on data of its own
+	.venv/bin/python -m pytest tests --ignore tests/test_course.py -m "not slow" -n auto --dist loadfile
+	.venv/bin/python -m pytest tests --ignore tests/test_course.py -m slow
 	@test -n "$(NOTEBOOKS)" || { echo "No notebooks to test." >&2; exit 1; }
 	data=$$(mktemp -d) && trap 'rm -rf "$$data"' EXIT && LTT_DATA="$$data" LTT_BATCH=1 \
-		.venv/bin/python -m pytest --nbval-lax --nbval-current-env tests/test_notebooks.py $(NOTEBOOKS)
+		.venv/bin/python -m pytest --nbval-lax --nbval-current-env tests/test_course.py $(NOTEBOOKS)
 
 lint: .venv     ## ruff: rules and format, notebooks too
 	.venv/bin/ruff check .
@@ -31,7 +31,7 @@ lab: .venv      ## open the notebooks in JupyterLab
 	.venv/bin/jupyter lab notebooks
 
 bench: .venv    ## measure speed beside that of others: ratios, written to data/bench.json (make bench-env for all rows)
-	.venv/bin/python tests/bench.py
+	.venv/bin/python tests/bench/bench.py
 
 # kenlm needs a C++ compiler; without it a row is skipped.
 bench-env:      ## make .venv-bench, with what `make bench` compares with: PyTorch, onnxruntime, pyctcdecode

@@ -4,3 +4,28 @@ import os
 
 # TensorFlow tells at length which GPU it did not find; errors still come as exceptions.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+
+class Error(ValueError):
+    """Something that lttlib refuses on purpose: bad input, or a call that makes no sense.
+
+    Parameters
+    ----------
+    problem : str
+        What is wrong.
+    path : path-like, optional
+        The file or folder that it is about.
+    cure : str, optional
+        What to do about it.
+
+    Attributes
+    ----------
+    path, cure
+        As given. The message is "path: problem; cure".
+    """
+
+    def __init__(self, problem, path=None, cure=None):
+        message = problem if path is None else f"{path}: {problem}"
+        super().__init__(message if cure is None else f"{message}; {cure}")
+        self.path = path
+        self.cure = cure

@@ -6,6 +6,7 @@ import json
 import os
 import platform
 import shutil
+import zlib
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -15,7 +16,7 @@ NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 @contextmanager
-def whole(path):
+def atomic_write(path):
     """A temporary path beside `path` to write to; it takes its place at the end, and goes if anything fails.
 
     What a killed process of this machine left of the same file goes as well.
@@ -35,11 +36,13 @@ def whole(path):
         If there is no room for it, whichever library says so and in whatever class of error; what stood at `path` is
         kept.
     """
-    path, temporary = Path(path), _beside(path)
+    path, temporary = Path(path), _temporary_path(path)
     try:
-        with room_for(path):
+        with disk_full_errors(path):
             yield temporary
-            with open(temporary, "rb+") as file:  # a rename that outlives a power cut shall not name an empty file
+            with open(
+                temporary, "rb+"
+            ) as file:  # a rename that outlives a power cut shall not name an empty file
                 os.fsync(file.fileno())
             os.replace(temporary, path)
     finally:
@@ -47,14 +50,14 @@ def whole(path):
 
 
 @contextmanager
-def scratch(path):
+def temporary_folder(path):
     """A folder beside `path` to work in; it goes at the end, and so does what a killed process left of the same.
 
     Yields
     ------
     pathlib.Path
     """
-    temporary = _beside(path)
+    temporary = _temporary_path(path)
     try:
         temporary.mkdir()
         yield temporary
@@ -62,19 +65,19 @@ def scratch(path):
         shutil.rmtree(temporary, ignore_errors=True)
 
 
-def _beside(path):
+def _temporary_path(path):
     """Name of this process for what shall become `path`; those of processes that have ended are removed."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     name = f".{path.name}.{platform.node()}."
     for left in path.parent.glob(f"{glob.escape(name)}*"):
-        if not _runs(left.name.removeprefix(name)):
+        if not _is_alive(left.name.removeprefix(name)):
             shutil.rmtree(left) if left.is_dir() else left.unlink(missing_ok=True)
     return path.with_name(f"{name}{os.getpid()}")
 
 
 @contextmanager
-def room_for(path):
+def disk_full_errors(path):
     """Where there is no room to write `path`, an OSError says so, whatever class of error a library has for it."""
     try:
         yield
@@ -82,11 +85,13 @@ def room_for(path):
         for number in NO_ROOM:
             if getattr(error, "errno", None) == number or os.strerror(number) in str(error):
                 cure = "make room and start again: what was finished before is kept"
-                raise OSError(f"{path}: no room to write it ({os.strerror(number)}); {cure}") from error
+                raise OSError(
+                    f"{path}: no room to write it ({os.strerror(number)}); {cure}"
+                ) from error
         raise
 
 
-def _runs(process: str) -> bool:
+def _is_alive(process: str) -> bool:
     """Whether a process of this number runs, as far as can be told."""
     try:
         os.kill(int(process), 0)
@@ -99,8 +104,10 @@ def _runs(process: str) -> bool:
 
 def write_json(path, value) -> None:
     """Write a value as readable JSON."""
-    with whole(path) as temporary:
-        temporary.write_text(json.dumps(value, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    with atomic_write(path) as temporary:
+        temporary.write_text(
+            json.dumps(value, indent=1, ensure_ascii=False) + "\n", encoding="utf-8"
+        )
 
 
 def progress(items=None, **options):
@@ -112,5 +119,56 @@ def progress(items=None, **options):
 
     every = {"delay": PATIENCE}
     if "LTT_BATCH" in os.environ:
-        every = {"delay": BATCH_SECONDS, "mininterval": BATCH_SECONDS, "maxinterval": BATCH_SECONDS, "ncols": 100}
+        every = {
+            "delay": BATCH_SECONDS,
+            "mininterval": BATCH_SECONDS,
+            "maxinterval": BATCH_SECONDS,
+            "ncols": 100,
+        }
     return tqdm(items, leave=False, **every, **options)
+
+
+CHECKSUM_KEY = "crc32"
+
+
+def parse_json(text) -> dict:
+    """The JSON object that a text or UTF-8 bytes hold.
+
+    Raises
+    ------
+    ValueError
+        If it is anything else.
+    """
+    try:
+        value = json.loads(text)
+    except RecursionError as error:  # brackets within brackets, thousands deep
+        raise ValueError("nothing that lttlib writes is nested as deep") from error
+    if not isinstance(value, dict):
+        raise ValueError(f"a JSON object is needed, not {type(value).__name__}")
+    return value
+
+
+def with_checksum(facts, *contents) -> dict:
+    """Facts with a checksum of them, and of contents (bytes or arrays) that lie elsewhere in the file."""
+    return facts | {CHECKSUM_KEY: _checksum(facts, contents)}
+
+
+def verify_checksum(sealed, *contents) -> dict:
+    """The facts without their seal. Those of files written before there were seals have none, and pass.
+
+    Raises
+    ------
+    ValueError
+        If they or the contents are not those that were sealed.
+    """
+    facts = {name: value for name, value in sealed.items() if name != CHECKSUM_KEY}
+    if CHECKSUM_KEY in sealed and sealed[CHECKSUM_KEY] != _checksum(facts, contents):
+        raise ValueError("its checksum is wrong, bytes have changed")
+    return facts
+
+
+def _checksum(facts, contents):
+    found = zlib.crc32(json.dumps(facts, sort_keys=True).encode())
+    for content in contents:
+        found = zlib.crc32(content, found)
+    return f"{found:08x}"  # as long as any other: a file's size does not depend on it

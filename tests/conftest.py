@@ -1,9 +1,13 @@
 """Shared by all tests: a quiet TensorFlow, plain progress, and real speech if there is some."""
 
+import gzip
 import os
+import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
+import soundfile
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # before the first import of tensorflow
 os.environ.setdefault("LTT_BATCH", "1")
@@ -26,3 +30,115 @@ def corpora():
     if not folder:
         pytest.skip("no real speech: LTT_CORPORA names no folder with SpokenDigits and LJSpeech")
     return Path(folder)
+
+
+@pytest.fixture(scope="session")
+def tones(tmp_path_factory):
+    """Records of a language of three letters, each a tone of 0.1 s."""
+    from builders import TONES_FEATURES
+
+    from lttlib.features import write_records
+    from lttlib.speech import Utterance
+
+    folder, random = tmp_path_factory.mktemp("tones"), np.random.default_rng(0)
+    utterances = []
+    for number in range(30):
+        letters = random.integers(3, size=random.integers(2, 6))
+        time = np.arange(800) / 8000
+        tune = [
+            np.r_[np.sin(2 * np.pi * (400 + 700 * letter) * time), np.zeros(400)]
+            for letter in letters
+        ]
+        wave = 0.3 * np.concatenate(tune) + 0.001 * random.normal(size=1200 * len(letters))
+        path = folder / f"{number:02d}.flac"
+        soundfile.write(path, wave, 8000)
+        text = "".join("ABC"[letter] for letter in letters)
+        utterances.append(Utterance(path.stem, "1", "train", path, text))
+    write_records(
+        utterances, folder / "train", TONES_FEATURES, alphabet="ABC", cores=1, shard_size=8
+    )
+    return folder / "train"
+
+
+@pytest.fixture
+def small_course(tmp_path, monkeypatch):
+    """A course of two notebooks and two profiles; its data go to tmp_path/data."""
+    from builders import PARAMETERS, TEACHER, write_notebook
+
+    from lttlib.course import notebooks
+
+    folder = tmp_path / "notebooks"
+    (folder / "params").mkdir(parents=True)
+    write_notebook(folder, "01_features.ipynb", PARAMETERS, "print(profile)")
+    write_notebook(folder, "02_teacher.ipynb", PARAMETERS + TEACHER, "print(epochs)")
+    (folder / "params" / "quick.yaml").write_text("epochs: 2\nlearning_rate: 1e-3\n")
+    (folder / "params" / "digits.yaml").write_text("speeds: [0.9, 1]\n")
+    monkeypatch.setattr(notebooks, "NOTEBOOKS", folder)
+    monkeypatch.setattr(notebooks, "DATA", tmp_path / "data")
+    return tmp_path
+
+
+@pytest.fixture(scope="session")
+def good_files(tmp_path_factory):
+    """One good file of each kind. All utterances are alike in length, so that shards are equal in size."""
+    from builders import WORKSPACE_FEATURES, WORKSPACE_NOTEBOOK, WORKSPACE_SPEC
+
+    from lttlib import models
+    from lttlib.features import Records, write_records
+    from lttlib.models import Model, deploy, packed
+    from lttlib.models.folder import LITERT_FILE
+    from lttlib.network import ConvNet, quantize_kernels
+    from lttlib.recognition import estimate_ngrams, write_arpa
+    from lttlib.speech import ALPHABET, read_corpus
+    from lttlib.training import write_guidance
+
+    home = tmp_path_factory.mktemp("good")
+    chapter = home / "corpus" / "train" / "1" / "1"
+    chapter.mkdir(parents=True)
+    for number in range(8):
+        wave = np.random.default_rng(number).normal(scale=0.1, size=3200)
+        soundfile.write(chapter / f"1-1-{number}.flac", wave, 8000)
+    words = ["ONE", "TWO", "SIX", "TEN"] * 2
+    lines = "".join(f"1-1-{number} {word}\n" for number, word in enumerate(words))
+    (chapter / "1-1.trans.txt").write_text(lines, encoding="utf-8")
+    write_records(
+        read_corpus(home / "corpus", "train"),
+        home / "records",
+        WORKSPACE_FEATURES,
+        cores=1,
+        shard_size=3,
+    )
+    for name, seed in (("teacher", 0), ("other", 1)):
+        models.save(home / name, Model(ConvNet(WORKSPACE_SPEC, seed), WORKSPACE_FEATURES))
+    write_guidance(
+        Records(home / "records"),
+        models.load_teacher(home / "teacher"),
+        home / "said",
+        encoding="log8",
+    )
+    write_guidance(
+        Records(home / "records"),
+        models.load_teacher(home / "other"),
+        home / "others",
+        encoding="log8",
+    )
+    model = models.load(home / "teacher")
+    deploy(home / "deployed", model, "float32")
+    shutil.copy(home / "deployed" / LITERT_FILE, home)
+    quantize_kernels(model.network, 3, 16)
+    packed.save(home / "packed.safetensors", model.network, WORKSPACE_FEATURES, ALPHABET)
+    models.save(home / "small", model)
+    write_arpa(home / "words.arpa", estimate_ngrams(["A A B", "B A", "A B B A"], 3))
+    (home / "words.arpa.gz").write_bytes(gzip.compress((home / "words.arpa").read_bytes(), mtime=0))
+    (home / "words.txt").write_text("A\nB\n")
+    (home / "sound").mkdir()
+    (home / "notebooks" / "params").mkdir(parents=True)
+    (home / "notebooks" / "params" / "quick.yaml").write_text("epochs: 2\nspeeds: [1.0, 0.9]\n")
+    (home / "notebooks" / "01_features.ipynb").write_text(WORKSPACE_NOTEBOOK)
+    return home
+
+
+@pytest.fixture
+def workspace(good_files, tmp_path):
+    """A copy of one good file of each kind, to damage."""
+    return shutil.copytree(good_files, tmp_path / "workspace")

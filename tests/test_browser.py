@@ -17,7 +17,8 @@ from selenium.common import exceptions
 from selenium.webdriver.common.by import By
 from selenium.webdriver.support.ui import Select, WebDriverWait
 
-from lttlib import corpus, course
+from lttlib import course
+from lttlib.speech import synthesise_corpus
 
 NOTEBOOK = "01_features.ipynb"  # needs no trained model, and has a widget
 PATIENCE = 180  # s for each step; all of them together take a fifth of it
@@ -37,10 +38,20 @@ def browser(tmp_path):
     # Chromium's sandbox is not for root, a container's /dev/shm is small, and nothing but this machine is asked.
     # Its microphone is a beep.
     fake = "use-fake-device-for-media-stream", "use-fake-ui-for-media-stream"
-    for option in ("headless", "no-sandbox", "disable-dev-shm-usage", "window-size=1400,1000", *fake):
+    for option in (
+        "headless",
+        "no-sandbox",
+        "disable-dev-shm-usage",
+        "window-size=1400,1000",
+        *fake,
+    ):
         options.add_argument(f"--{option}")
-    options.add_argument("--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE localhost, EXCLUDE 127.0.0.1")
-    with webdriver.Chrome(options, webdriver.ChromeService(driver, env=os.environ | {"HOME": str(tmp_path)})) as opened:
+    options.add_argument(
+        "--host-resolver-rules=MAP * ~NOTFOUND, EXCLUDE localhost, EXCLUDE 127.0.0.1"
+    )
+    with webdriver.Chrome(
+        options, webdriver.ChromeService(driver, env=os.environ | {"HOME": str(tmp_path)})
+    ) as opened:
         yield opened
 
 
@@ -48,23 +59,35 @@ def browser(tmp_path):
 def address(tmp_path):
     """Page of a copy of the notebook, with little speech, in a JupyterLab that shares no folder with the user's."""
     minutes, speakers = {"train": 1, "dev": 0.3, "test": 0.3}, {"train": 8, "dev": 4, "test": 4}
-    values = {"corpus_root": str(corpus.synthesise(tmp_path / "corpus", minutes, speakers)), "cores": 1}
+    values = {
+        "corpus_root": str(synthesise_corpus(tmp_path / "corpus", minutes, speakers)),
+        "cores": 1,
+    }
     copy = parameterize_notebook(load_notebook_node(str(course.NOTEBOOKS / NOTEBOOK)), values)
     speak = "plots.record(lambda sound: print(f'{len(sound)} samples recorded'), 8000)"  # as notebook 08 has it
     copy.cells.append(nbformat.v4.new_code_cell(speak))
     (tmp_path / "notebooks").mkdir()
     nbformat.write(copy, tmp_path / "notebooks" / NOTEBOOK)
-    answers = tmp_path / "config/lab/user-settings/@jupyterlab/apputils-extension/notification.jupyterlab-settings"
+    answers = (
+        tmp_path
+        / "config/lab/user-settings/@jupyterlab/apputils-extension/notification.jupyterlab-settings"
+    )
     answers.parent.mkdir(parents=True)
     answers.write_text('{"fetchNews": "false"}')  # it would ask, on top of the page
-    folders = {"JUPYTER_CONFIG_DIR": "config", "JUPYTER_DATA_DIR": "share", "JUPYTER_RUNTIME_DIR": "running"}
+    folders = {
+        "JUPYTER_CONFIG_DIR": "config",
+        "JUPYTER_DATA_DIR": "share",
+        "JUPYTER_RUNTIME_DIR": "running",
+    }
     folders |= {"IPYTHONDIR": "ipython", "LTT_DATA": "data"}
     environment = os.environ | {name: str(tmp_path / folder) for name, folder in folders.items()}
-    del environment["LTT_BATCH"]  # conftest.py sets it; plots.choose makes no widget then
+    del environment["LTT_BATCH"]  # conftest.py sets it; course.interact makes no widget then
     command = [sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root", "--ip=127.0.0.1"]
     command += [f"--ServerApp.root_dir={tmp_path / 'notebooks'}"]
     with open(tmp_path / "lab.log", "w") as log:
-        lab = subprocess.Popen(command, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+        lab = subprocess.Popen(
+            command, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log
+        )
 
     def told(lab):
         """The server takes a free port from 8888 on, makes a token, and writes down both."""
@@ -72,7 +95,9 @@ def address(tmp_path):
         return json.loads((tmp_path / "running" / f"jpserver-{lab.pid}.json").read_text())
 
     try:
-        server = WebDriverWait(lab, PATIENCE, ignored_exceptions=(FileNotFoundError, ValueError)).until(told)
+        server = WebDriverWait(
+            lab, PATIENCE, ignored_exceptions=(FileNotFoundError, ValueError)
+        ).until(told)
         yield f"{server['url']}lab/tree/{NOTEBOOK}?token={server['token']}"
     finally:
         lab.terminate()  # it ends its kernels; after a kill they notice that it is gone
@@ -82,19 +107,25 @@ def address(tmp_path):
             lab.kill()
 
 
-@pytest.mark.parallel
-def test_a_reader_runs_a_notebook_in_jupyterlab_and_chooses_another_utterance(browser, address, tmp_path):
+@pytest.mark.slow
+def test_a_reader_runs_a_notebook_in_jupyterlab_and_chooses_another_utterance(
+    browser, address, tmp_path
+):
     def every(selector):
         return browser.find_elements(By.CSS_SELECTOR, selector)
 
     def text(element):
-        return element.get_attribute("textContent")  # element.text is empty where it is out of sight
+        return element.get_attribute(
+            "textContent"
+        )  # element.text is empty where it is out of sight
 
     def wait(event, condition):
         """Give the condition's value once it is true; a failure leaves a picture of the page."""
 
         def unless_a_cell_failed(_):
-            for told in map(text, every(".jp-RenderedText")):  # to JupyterLab, an error is just more of stderr
+            for told in map(
+                text, every(".jp-RenderedText")
+            ):  # to JupyterLab, an error is just more of stderr
                 if "Traceback (most recent call last)" in told:
                     raise RuntimeError(told)
             return condition()
@@ -107,17 +138,25 @@ def test_a_reader_runs_a_notebook_in_jupyterlab_and_chooses_another_utterance(br
             pytest.fail(f"{event}: {error}\nSee {tmp_path / 'page.png'}, and lab.log beside it.")
 
     def click(label):
-        browser.find_element(By.XPATH, f"//*[@role='menuitem'][normalize-space()='{label}']").click()
+        browser.find_element(
+            By.XPATH, f"//*[@role='menuitem'][normalize-space()='{label}']"
+        ).click()
         return True
 
     def picture():
         return [image.get_attribute("src") for image in every(".widget-output img")]
 
     browser.get(address)
-    wait("the kernel is there", lambda: any("| Idle" in item.text for item in every(".jp-StatusBar-Item")))
+    wait(
+        "the kernel is there",
+        lambda: any("| Idle" in item.text for item in every(".jp-StatusBar-Item")),
+    )
     wait("there is a menu", lambda: click("Run"))
     wait("the menu is open", lambda: click("Run All Cells"))
-    wait("the last cell has run", lambda: any(map(str.isdigit, text(every(".jp-CodeCell .jp-InputPrompt")[-1]))))
+    wait(
+        "the last cell has run",
+        lambda: any(map(str.isdigit, text(every(".jp-CodeCell .jp-InputPrompt")[-1]))),
+    )
     first = wait("there is a picture", picture)
     number = Select(browser.find_element(By.CSS_SELECTOR, ".widget-dropdown select"))
     number.select_by_visible_text("3")
@@ -130,7 +169,9 @@ def test_a_reader_runs_a_notebook_in_jupyterlab_and_chooses_another_utterance(br
         return True
 
     def recorded():
-        return [re.search(r"(\d+) samples recorded", text(item)) for item in every(".widget-output")][-1]
+        return [
+            re.search(r"(\d+) samples recorded", text(item)) for item in every(".widget-output")
+        ][-1]
 
     wait("it records", lambda: button("Record"))
     time.sleep(1)  # of speech

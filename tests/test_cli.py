@@ -8,20 +8,24 @@ import sys
 import numpy as np
 import pytest
 import soundfile
-from test_course import PARAMETERS, home, write_notebook  # noqa: F401 (a fixture is used by its name)
+from builders import PARAMETERS, write_notebook
 
-from lttlib import cli
+from lttlib import cli, models, recognition
+from lttlib.course import notebooks
+from lttlib.features import FeatureConfig
+from lttlib.models import Model
+from lttlib.network import ConvNet, ConvSpec, quantize_kernels
+from lttlib.recognition import estimate_ngrams, write_arpa
 
 
 @pytest.fixture(scope="module")
 def spoken(tmp_path_factory):
     """A model that has learned nothing, and a corpus of noise: what it writes is nonsense, but always the same."""
-    from lttlib import models, storage
-    from lttlib.features import Features
+    from lttlib import models
 
     folder = tmp_path_factory.mktemp("spoken")
-    spec = models.ConvSpec((8,), (5,), (2,), (0,), input_channels=39)
-    storage.save(folder / "pupil", storage.Model(models.ConvNet(spec), Features(sampling_rate=8000)))
+    spec = ConvSpec((8,), (5,), (2,), (0,), input_channels=39)
+    models.save(folder / "pupil", Model(ConvNet(spec), FeatureConfig(sampling_rate=8000)))
     chapter = folder / "corpus" / "dev" / "7" / "1"
     chapter.mkdir(parents=True)
     for number in range(4):
@@ -33,14 +37,26 @@ def spoken(tmp_path_factory):
 
 
 def test_help_names_every_command_and_imports_nothing_heavy():
-    look = (
-        "import sys, lttlib.cli as c; c.parser().print_help(); print(sorted(m.partition('.')[0] for m in sys.modules))"
-    )
-    shown = subprocess.run([sys.executable, "-c", look], capture_output=True, text=True, check=True).stdout
+    look = "import sys, lttlib.cli as c; c.parser().print_help(); print(sorted(m.partition('.')[0] for m in sys.modules))"
+    shown = subprocess.run(
+        [sys.executable, "-c", look], capture_output=True, text=True, check=True
+    ).stdout
     assert all(
-        command in shown for command in ("run", "sweep", "quantize", "deploy", "evaluate", "transcribe", "corpus", "lm")
+        command in shown
+        for command in (
+            "run",
+            "sweep",
+            "quantize",
+            "deploy",
+            "evaluate",
+            "transcribe",
+            "corpus",
+            "lm",
+        )
     )
-    assert not any(f"'{heavy}'" in shown for heavy in ("tensorflow", "keras", "numpy", "papermill", "librosa"))
+    assert not any(
+        f"'{heavy}'" in shown for heavy in ("tensorflow", "keras", "numpy", "papermill", "librosa")
+    )
 
 
 @pytest.mark.parametrize(
@@ -65,41 +81,45 @@ def test_a_wrong_command_line_exits_with_2(arguments, capsys):
     assert stopped.value.code == 2 and "usage: ltt" in capsys.readouterr().err
 
 
-def test_a_refused_request_is_one_line_on_stderr(home, capsys):  # noqa: F811
+def test_a_refused_request_is_one_line_on_stderr(small_course, capsys):
     assert cli.main(["run", "quick", "--only", "02", "-p", "epoch", "2"]) == 2
     out, err = capsys.readouterr()
     assert out == "" and err.count("\n") == 1
     assert err.startswith("ltt: error: unknown parameter 'epoch', did you mean 'epochs'?")
 
 
-def test_a_failing_notebook_exits_with_1_and_a_short_message(home, capsys):  # noqa: F811
-    write_notebook(home / "notebooks", "01_features.ipynb", PARAMETERS, "1 / 0")
+def test_a_failing_notebook_exits_with_1_and_a_short_message(small_course, capsys):
+    write_notebook(small_course / "notebooks", "01_features.ipynb", PARAMETERS, "1 / 0")
     assert cli.main(["run"]) == 1
     err = capsys.readouterr().err
     assert "ZeroDivisionError" in err and "Traceback" not in err and err.count("\n") == 3
 
 
-def test_reports_with_a_name_are_kept_apart(home, monkeypatch, capsys):  # noqa: F811
-    from lttlib import report
+def test_reports_with_a_name_are_kept_apart(small_course, monkeypatch, capsys):
+    from lttlib.course import report
 
     places = []
-    monkeypatch.setattr(report, "execute", lambda notebook, values, place, variables: places.append(place) or 1.0)
+    monkeypatch.setattr(
+        report, "execute", lambda notebook, values, place, variables: places.append(place) or 1.0
+    )
     for options in ([], ["--reports", "mine"]):
         assert cli.main(["run", "digits", "--only", "01", *options]) == 0
-    reports = home / "data" / "digits" / "reports"
+    reports = small_course / "data" / "digits" / "reports"
     assert places == [reports, reports / "mine"]
     assert str(reports / "mine" / "index.html") in capsys.readouterr().out.splitlines()[-1]
     assert sorted(path.name for path in reports.rglob("*")) == ["index.html", "index.html", "mine"]
 
 
 @pytest.mark.parametrize("failed, code", [([], 0), (["seed=1"], 1)])
-def test_a_sweep_shows_what_it_found_and_exits_with_1_if_a_run_failed(home, monkeypatch, capsys, failed, code):  # noqa: F811
-    from lttlib import sweep
+def test_a_sweep_shows_what_it_found_and_exits_with_1_if_a_run_failed(
+    small_course, monkeypatch, capsys, failed, code
+):
+    from lttlib.course import sweep
 
     asked = []
     monkeypatch.setattr(sweep, "run", lambda *arguments: asked.append(arguments) or failed)
     for alpha, seed, rate in (("0", "1", 10.0), ("0", "2", 12.0), ("0.5", "1", 7.0)):
-        place = home / "data" / "quick" / "models" / f"alpha={alpha},seed={seed}-distilled"
+        place = small_course / "data" / "quick" / "models" / f"alpha={alpha},seed={seed}-distilled"
         place.mkdir(parents=True)
         card = {"parameters": 12345, "files": {"weights": 6789}, "results": {"dev": {"LER": rate}}}
         (place / "card.json").write_text(json.dumps(card))
@@ -123,18 +143,17 @@ def test_a_sweep_shows_what_it_found_and_exits_with_1_if_a_run_failed(home, monk
         ("--grid epochs 1 --jobs 0", "jobs must be at least 1"),
     ],
 )
-def test_a_refused_sweep_is_one_line_on_stderr(home, capsys, words, told):  # noqa: F811
+def test_a_refused_sweep_is_one_line_on_stderr(small_course, capsys, words, told):
     declared = PARAMETERS + 'epochs: int = 3  # passes\nstudent: str = ""  # name\n'
-    write_notebook(home / "notebooks", "03_student.ipynb", declared, "1 / 0")
+    write_notebook(small_course / "notebooks", "03_student.ipynb", declared, "1 / 0")
     assert cli.main(["sweep", "quick", "--only", "03", *words.split()]) == 2
     out, err = capsys.readouterr()
     assert out == "" and told in err and err.startswith("ltt: error: ") and err.count("\n") == 1
 
 
 def test_an_error_that_nobody_foresaw_keeps_its_traceback(monkeypatch):
-    from lttlib import course
 
-    monkeypatch.setattr(course, "run", lambda *_: np.zeros(3).reshape(2, 2))
+    monkeypatch.setattr(notebooks, "run", lambda *_: np.zeros(3).reshape(2, 2))
     with pytest.raises(ValueError, match="reshape"):
         cli.main(["run"])
 
@@ -154,9 +173,12 @@ def test_json_is_one_object_that_adds_up_and_nothing_else_on_stdout(spoken, caps
 
     assert cli.main(asked) == 0
     head, characters, words, tail = capsys.readouterr().out.splitlines()
-    numbers = [f"{result[key]['characters']:.2f}" for key in ("substitutions", "deletions", "insertions")]
+    numbers = [
+        f"{result[key]['characters']:.2f}" for key in ("substitutions", "deletions", "insertions")
+    ]
     assert (
-        characters.split()[1] == f"{result['LER']:.2f}" and [n for n in characters.split() if n in numbers] == numbers
+        characters.split()[1] == f"{result['LER']:.2f}"
+        and [n for n in characters.split() if n in numbers] == numbers
     )
     assert words.split()[1] == f"{result['WER']:.2f}" and "3 utterances, 1 left out" in tail
     assert "substituted" in head
@@ -207,27 +229,44 @@ def test_quantize_writes_a_file_of_the_size_it_tells(spoken, tmp_path, capsys):
     sizes = {}
     for bits, bucket in (("1", "256"), ("8", "256"), ("8", "16")):
         path = tmp_path / "made" / f"{bits}-{bucket}.safetensors"
-        command = ["quantize", str(tmp_path / "pupil"), "--bits", bits, "--bucket", bucket, "--out", str(path)]
+        command = [
+            "quantize",
+            str(tmp_path / "pupil"),
+            "--bits",
+            bits,
+            "--bucket",
+            bucket,
+            "--out",
+            str(path),
+        ]
         assert cli.main(command) == 0 and f"{path}: " in capsys.readouterr().out
         sizes[bits, bucket] = path.stat().st_size
     # Seven more bits for each of 1,792 weights; 98 and 15 buckets instead of 7 and 1; the header may vary a little.
     assert sizes["8", "256"] - sizes["1", "256"] == pytest.approx(7 * 1792 / 8, abs=64)
     assert sizes["8", "16"] - sizes["8", "256"] == pytest.approx(8 * (98 + 15 - 8), abs=64)
-    assert sorted(file.name for file in tmp_path.iterdir()) == ["made", "pupil", "pupil-4bits.safetensors"]
+    assert sorted(file.name for file in tmp_path.iterdir()) == [
+        "made",
+        "pupil",
+        "pupil-4bits.safetensors",
+    ]
 
 
 def test_what_quantize_writes_can_be_measured_and_listened_with(spoken, tmp_path, capsys):
-    from lttlib import device, evaluation, quantize, storage
 
     path = tmp_path / "small.safetensors"
-    assert cli.main(["quantize", str(spoken / "pupil"), "--bits", "1", "--bucket", "64", "--out", str(path)]) == 0
+    assert (
+        cli.main(
+            ["quantize", str(spoken / "pupil"), "--bits", "1", "--bucket", "64", "--out", str(path)]
+        )
+        == 0
+    )
     capsys.readouterr()
-    model = storage.load(spoken / "pupil")
-    quantize.attach(model.network, 1, 64)
+    model = models.load(spoken / "pupil")
+    quantize_kernels(model.network, 1, 64)
     assert evaluated(path, spoken, capsys) != evaluated(spoken / "pupil", spoken, capsys)
     result, audio = evaluated(path, spoken, capsys), sorted((spoken / "corpus").rglob("*.flac"))
-    texts = [device.transcribe(model, path) for path in audio]
-    assert result["LER"] == pytest.approx(evaluation.score(["SOME WORDS"] * 3, texts[:3])["LER"])
+    texts = [recognition.transcribe(model, path) for path in audio]
+    assert result["LER"] == pytest.approx(recognition.score(["SOME WORDS"] * 3, texts[:3])["LER"])
     assert cli.main(["transcribe", str(path), *map(str, audio)]) == 0
     assert [line.split("\t")[1] for line in capsys.readouterr().out.splitlines()] == texts
 
@@ -236,7 +275,12 @@ def test_stochastic_rounding_is_another_one_and_always_the_same(spoken, tmp_path
     made = []
     for number, options in enumerate(([], ["--stochastic"], ["--stochastic"])):
         path = tmp_path / f"{number}.safetensors"
-        assert cli.main(["quantize", str(spoken / "pupil"), "--bits", "2", "--out", str(path), *options]) == 0
+        assert (
+            cli.main(
+                ["quantize", str(spoken / "pupil"), "--bits", "2", "--out", str(path), *options]
+            )
+            == 0
+        )
         made.append(path.read_bytes())
     assert made[0] != made[1] == made[2] and len(made[0]) == len(made[1])
 
@@ -251,7 +295,9 @@ def test_stochastic_rounding_is_another_one_and_always_the_same(spoken, tmp_path
         ("corpus/dev/7/1/7-1.trans.txt", [], "7-1.trans.txt is no packed model"),
     ],
 )
-def test_what_cannot_be_quantized_is_one_line_and_no_file(spoken, tmp_path, capsys, model, options, told):
+def test_what_cannot_be_quantized_is_one_line_and_no_file(
+    spoken, tmp_path, capsys, model, options, told
+):
     path = tmp_path / "small.safetensors"
     assert cli.main(["quantize", str(spoken / model), "--out", str(path), *options]) == 2
     out, err = capsys.readouterr()
@@ -267,10 +313,19 @@ def book(tmp_path):
 
 @pytest.mark.parametrize("interleaved", [True, False])
 def test_lm_writes_a_model_and_tells_what_it_learned_from(book, capsys, interleaved):
-    from lttlib import lm
 
-    texts, out = [str(book / "one.txt")] + [str(book / "two.txt")] * (not interleaved), str(book / "new" / "a.arpa")
-    assert cli.main(["lm", *texts, "--order", "2", out] if interleaved else ["lm", *texts, out, "--order", "2"]) == 0
+    texts, out = (
+        [str(book / "one.txt")] + [str(book / "two.txt")] * (not interleaved),
+        str(book / "new" / "a.arpa"),
+    )
+    assert (
+        cli.main(
+            ["lm", *texts, "--order", "2", out]
+            if interleaved
+            else ["lm", *texts, out, "--order", "2"]
+        )
+        == 0
+    )
     shown, err = capsys.readouterr()
     assert "one.txt, line 3: not in the alphabet: '2'" in err
     assert "too little text for the discounts of 2-grams" in err
@@ -280,7 +335,7 @@ def test_lm_writes_a_model_and_tells_what_it_learned_from(book, capsys, interlea
         f"{out}: {words + 3} 1-grams, {twos} 2-grams",
         f"{len(sentences)} sentences, {len(' '.join(sentences).split())} words; 1 lines left out",
     ]
-    lm.write_arpa(book / "b.arpa", lm.estimate(sentences, 2))
+    write_arpa(book / "b.arpa", estimate_ngrams(sentences, 2))
     assert (book / "new" / "a.arpa").read_bytes() == (book / "b.arpa").read_bytes()
 
 
@@ -299,24 +354,23 @@ def test_a_text_that_gives_no_model_is_one_line_and_no_file(book, monkeypatch, c
     before = {path.name: path.read_bytes() for path in book.iterdir()}
     assert cli.main(["lm", *words.split()]) == 2
     out, err = capsys.readouterr()
-    (error,) = [line for line in err.splitlines() if not line.startswith("ltt: left out: one.txt, line 3")]
+    (error,) = [
+        line for line in err.splitlines() if not line.startswith("ltt: left out: one.txt, line 3")
+    ]
     assert out == "" and error.startswith("ltt: error: ") and told in error
     assert {path.name: path.read_bytes() for path in book.iterdir()} == before
 
 
 def test_lm_downloads_that_of_librispeech(tmp_path, monkeypatch, capsys):
-    from lttlib import lm
-
-    monkeypatch.setattr(lm, "fetch", lambda folder: folder / "big.arpa")
+    monkeypatch.setattr(recognition, "fetch_librispeech_arpa", lambda folder: folder / "big.arpa")
     assert cli.main(["lm", "librispeech", str(tmp_path)]) == 0
     assert capsys.readouterr().out == f"{tmp_path / 'big.arpa'}\n"
 
 
 def test_evaluate_decodes_with_a_language_model(spoken, book, capsys):
-    from lttlib import lm
 
     path = str(book / "a.arpa")
-    lm.write_arpa(path, lm.estimate(["SOME MORE"], 2))
+    write_arpa(path, estimate_ngrams(["SOME MORE"], 2))
     asked = ["evaluate", str(spoken / "pupil"), str(spoken / "corpus"), "dev", "--decoder"]
     options = "--lm-weight 0.5 --word-score -1 --beam-width 20".split()
     assert cli.main([*asked, "lm", "--lm", path, *options, "--json"]) == 0
@@ -326,10 +380,14 @@ def test_evaluate_decodes_with_a_language_model(spoken, book, capsys):
     (book / "words.txt").write_text("WORDS\nSOME\nnone\n")
     assert cli.main([*asked, "lm", "--lm", path, "--lexicon", str(book / "words.txt")]) == 0
     out, err = capsys.readouterr()
-    assert out.splitlines()[-1].startswith("0.00 % of the words are out of the lexicon") and out.endswith(": none\n")
+    assert out.splitlines()[-1].startswith(
+        "0.00 % of the words are out of the lexicon"
+    ) and out.endswith(": none\n")
     assert "not in the lexicon: none: not in the alphabet: 'e', 'n', 'o'" in err
     assert cli.main([*asked, "lm", "--lm", path]) == 0
-    assert capsys.readouterr().out.endswith("50.00 % of the words are out of the lexicon and never written: WORDS\n")
+    assert capsys.readouterr().out.endswith(
+        "50.00 % of the words are out of the lexicon and never written: WORDS\n"
+    )
     assert cli.main([*asked, "beam", "--beam-width", "5", "--json"]) == 0
     result = json.loads(capsys.readouterr().out)
     assert result["decoder"]["beam_width"] == 5 and "out_of_lexicon" not in result
@@ -348,7 +406,10 @@ def test_evaluate_decodes_with_a_language_model(spoken, book, capsys):
     ],
 )
 def test_a_decoder_that_cannot_be_had_is_one_line_on_stderr(spoken, capsys, words, told):
-    assert cli.main(["evaluate", str(spoken / "pupil"), str(spoken / "corpus"), "dev", *words.split()]) == 2
+    assert (
+        cli.main(["evaluate", str(spoken / "pupil"), str(spoken / "corpus"), "dev", *words.split()])
+        == 2
+    )
     out, err = capsys.readouterr()
     assert out == "" and told in err and err.startswith("ltt: error: ") and err.count("\n") == 1
 
@@ -358,7 +419,10 @@ def test_what_deploy_writes_is_measured_and_listened_with_like_its_model(spoken,
     for form, options in (("float32", []), ("int8", speech), ("dynamic_int8", speech)):
         path = tmp_path / f"{form}.tflite"
         command = ["deploy", str(spoken / "pupil"), "--form", form, *options, "--out", str(path)]
-        assert cli.main(command) == 0 and f"{path}: {path.stat().st_size:,} bytes" in capsys.readouterr().out
+        assert (
+            cli.main(command) == 0
+            and f"{path}: {path.stat().st_size:,} bytes" in capsys.readouterr().out
+        )
     for key in ("LER", "WER", "utterances"):
         assert (
             evaluated(tmp_path / "float32.tflite", spoken, capsys)[key]
@@ -373,7 +437,12 @@ def test_what_deploy_writes_is_measured_and_listened_with_like_its_model(spoken,
 
 
 def test_what_cannot_be_deployed_or_streamed_is_told_in_a_line(spoken, tmp_path, capsys):
-    assert cli.main(["deploy", str(spoken / "pupil"), "--form", "int8", "--out", str(tmp_path / "a.tflite")]) == 2
+    assert (
+        cli.main(
+            ["deploy", str(spoken / "pupil"), "--form", "int8", "--out", str(tmp_path / "a.tflite")]
+        )
+        == 2
+    )
     assert "int8 needs speech" in capsys.readouterr().err and not list(tmp_path.iterdir())
     assert cli.main(["deploy", str(spoken / "pupil"), "--out", str(tmp_path / "a.tflite")]) == 0
     audio = str(next((spoken / "corpus").rglob("*.flac")))

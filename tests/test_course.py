@@ -1,249 +1,103 @@
-"""Parameters that cannot be wrong in silence, and reports that are whole or not there."""
+"""The course on a corpus with accidents: it runs through, and what it says of itself can be measured again."""
 
+import csv
 import json
-import os
-import sys
 
-import nbformat
+import numpy as np
 import pytest
+import soundfile
 
-from lttlib import course, report
-
-PARAMETERS = 'profile: str = "quick"  # name of the run\n'
-TEACHER = """epochs: int = 3  # passes over the data
-learning_rate: float = 0.002  # of Adam
-augment: bool = True  # mask time and frequency
-speeds: list[float] = [1.0]  # speed perturbation
-corpus_root: str = ""  # folder of a corpus; empty: synthesise one
-"""
+from lttlib import cli, course
+from lttlib.course import notebooks
 
 
-def write_notebook(folder, name, declared, *sources):
-    """Write a notebook with a heading, its parameters and code cells."""
-    cells = [nbformat.v4.new_markdown_cell(f"# Heading of {name}\n\nNext: [teacher](02_teacher.ipynb) at $x^2$")]
-    cells += [nbformat.v4.new_code_cell(declared, metadata={"tags": ["parameters"]})]
-    cells += [nbformat.v4.new_code_cell(source) for source in sources]
-    kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
-    nbformat.write(nbformat.v4.new_notebook(cells=cells, metadata=kernel), folder / name)
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """Notebooks 00 to 02 on a few minutes of tones by three speakers, one of them held out, with broken files."""
+    home = tmp_path_factory.mktemp("accidents")
+    random = np.random.default_rng(0)
+    for split, count in (("train", 12), ("dev", 4)):
+        for speaker in ("1", "2", "3"):
+            chapter = home / "corpus" / split / speaker / "1"
+            chapter.mkdir(parents=True)
+            lines = []
+            for number in range(count):
+                letters = random.integers(3, size=6)
+                tones = np.concatenate(
+                    [np.sin(np.arange(2400) * (0.1 + 0.3 * letter)) for letter in letters]
+                )
+                soundfile.write(
+                    chapter / f"{speaker}-1-{number:02}.flac",
+                    0.3 * tones + 0.01 * random.normal(size=14400),
+                    16000,
+                )
+                lines.append(
+                    f"{speaker}-1-{number:02} {''.join('ABC'[letter] for letter in letters)}"
+                )
+            (chapter / f"{speaker}-1.trans.txt").write_text("\n".join(lines))
+    chapter = home / "corpus" / "train" / "1" / "1"
+    (chapter / "1-1-00.flac").write_bytes((chapter / "1-1-00.flac").read_bytes()[:3000])
+    (chapter / "1-1-01.flac").unlink()
+    soundfile.write(chapter / "1-1-99.flac", np.zeros(8000), 16000)
+    (home / "corpus" / "dev" / "1" / "1" / "1-1-00.flac").write_text("no sound")
+    small = {
+        "filters": "[8, 8]",
+        "widths": "[5, 3]",
+        "strides": "[2, 1]",
+        "dropouts": "[0, 0.1]",
+        "epochs": "2",
+    }
+    small |= {
+        "score_splits": "['dev']",
+        "held_speakers": "['3']",
+        "highest_ler": "1000",
+        "listen_to": "20",
+    }
+    small |= {"speeds": "[0.9, 1.0]"}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(notebooks, "DATA", home / "data")
+        patch.setenv("LTT_DATA", str(home / "data"))
+        course.run(
+            "quick", ["00", "01", "02"], parameters=small | {"corpus_root": str(home / "corpus")}
+        )
+    return home
 
 
-@pytest.fixture
-def home(tmp_path, monkeypatch):
-    """A course of two notebooks and two profiles; its data go to tmp_path/data."""
-    notebooks = tmp_path / "notebooks"
-    (notebooks / "params").mkdir(parents=True)
-    write_notebook(notebooks, "01_features.ipynb", PARAMETERS, "print(profile)")
-    write_notebook(notebooks, "02_teacher.ipynb", PARAMETERS + TEACHER, "print(epochs)")
-    (notebooks / "params" / "quick.yaml").write_text("epochs: 2\nlearning_rate: 1e-3\n")
-    (notebooks / "params" / "digits.yaml").write_text("speeds: [0.9, 1]\n")
-    monkeypatch.setattr(course, "NOTEBOOKS", notebooks)
-    monkeypatch.setattr(course, "DATA", tmp_path / "data")
-    return tmp_path
-
-
-def test_parameters_are_read_with_type_default_and_help(home):
-    declared = course.parameters(home / "notebooks" / "02_teacher.ipynb")
-    assert declared["epochs"] == ("int", 3, "passes over the data")
-    assert declared["speeds"] == ("list[float]", [1.0], "speed perturbation")
-    assert list(declared) == ["profile", "epochs", "learning_rate", "augment", "speeds", "corpus_root"]
-
-
-@pytest.mark.parametrize(
-    "line",
-    [
-        "epochs = 3  # no type",
-        "epochs: int = 3",
-        "epochs: int = 1 + 2  # not a literal",
-        "epochs: int | None = 3  # papermill would not see it",
-        'epochs: float = "3"  # a text',
-        "options: dict = {}  # neither scalar nor list",
-        "import os  # not a parameter",
-        "epochs: int = 3  # once\nepochs: int = 4  # twice",
-        "epochs: int = (3  # not Python",
-    ],
-)
-def test_a_parameters_cell_that_holds_anything_else_is_refused(home, line):
-    write_notebook(home / "notebooks", "02_teacher.ipynb", PARAMETERS + line)
-    with pytest.raises(ValueError, match="02_teacher.ipynb"):
-        course.parameters(home / "notebooks" / "02_teacher.ipynb")
-
-
-def test_each_notebook_is_given_what_it_declares_and_no_more(home):
-    (first, features), (second, teacher) = course.plan("quick")
-    assert (first.name, features) == ("01_features.ipynb", {"profile": "quick"})
-    assert (second.name, teacher) == ("02_teacher.ipynb", {"profile": "quick", "epochs": 2, "learning_rate": 0.001})
-
-
-def test_an_override_goes_before_the_profile_and_text_is_converted(home):
-    text = {"epochs": "7", "learning_rate": "1e-4", "augment": "false", "speeds": "[0.9, 1]"}
-    ((_, values),) = course.plan("quick", only=["2"], overrides=text)
-    assert values == {"profile": "quick", "epochs": 7, "learning_rate": 1e-4, "augment": False, "speeds": [0.9, 1.0]}
-    assert [type(speed) for speed in values["speeds"]] == [float, float]
-
-
-@pytest.mark.parametrize(
-    ("name", "value", "kind"),
-    [
-        ("epochs", "many", "int"),
-        ("epochs", 2.5, "int"),
-        ("epochs", True, "int"),
-        ("epochs", "2.0", "int"),
-        ("augment", "perhaps", "bool"),
-        ("augment", 1, "bool"),
-        ("learning_rate", "fast", "float"),
-        ("learning_rate", None, "float"),
-        ("speeds", "0.9", "list[float]"),
-        ("speeds", "[0.9, 'slow']", "list[float]"),
-        ("profile", 3, "quick"),
-    ],
-)
-def test_a_wrong_type_names_parameter_type_and_value(home, name, value, kind):
-    with pytest.raises(ValueError) as error:
-        course.plan("quick", overrides={name: value})
-    assert all(part in str(error.value) for part in (name, kind, repr(value)))
-
-
-def test_a_misspelt_override_names_the_nearest(home):
-    with pytest.raises(ValueError, match="'epoch', did you mean 'epochs'"):
-        course.plan("quick", overrides={"epoch": "2"})
-
-
-def test_a_misspelt_parameter_in_a_profile_is_refused_whatever_is_run(home):
-    (home / "notebooks" / "params" / "quick.yaml").write_text("learning_rat: 0.1\n")
-    with pytest.raises(ValueError, match="did you mean 'learning_rate'"):
-        course.plan("quick", only=["01"])
-
-
-@pytest.mark.parametrize("text", ["epochs: [", "- epochs", "profile: other", "epochs: two", "on: 1"])
-def test_a_profile_that_is_no_good_is_refused(home, text):
-    (home / "notebooks" / "params" / "quick.yaml").write_text(text)
-    with pytest.raises(ValueError):
-        course.plan("quick")
-
-
-def test_an_override_that_no_selected_notebook_declares_is_refused(home):
-    with pytest.raises(ValueError, match="'epochs' would change nothing"):
-        course.plan("quick", only=["01"], overrides={"epochs": "2"})
-
-
-def test_a_missing_profile_lists_those_that_exist(home):
-    with pytest.raises(ValueError, match="'digit', did you mean 'digits'.* There are: digits, quick"):
-        course.plan("digit")
-
-
-def test_a_selection_names_notebooks_by_number_or_name_and_refuses_others(home):
-    assert [path.stem for path, _ in course.plan("quick", start="02")] == ["02_teacher"]
-    assert [path.stem for path, _ in course.plan("quick", only=["01_features"])] == ["01_features"]
-    with pytest.raises(ValueError, match="did you mean '02_teacher'"):
-        course.plan("quick", only=["02_techer"])
-    with pytest.raises(ValueError, match="nothing to run"):
-        course.plan("quick", only=["01"], start="02")
-
-
-def test_a_relative_path_counts_from_the_callers_folder(home, monkeypatch):
-    (home / "here").mkdir()
-    (home / "speech").mkdir()
-    monkeypatch.chdir(home / "here")
-    ((_, values),) = course.plan("quick", only=["02"], overrides={"corpus_root": "../speech"})
-    assert values["corpus_root"] == str(home / "speech")
-    ((_, values),) = course.plan("quick", only=["02"], overrides={"corpus_root": ""})
-    assert values["corpus_root"] == ""
-    with pytest.raises(ValueError, match="corpus_root.*nowhere is no folder"):
-        course.plan("quick", only=["02"], overrides={"corpus_root": "nowhere"})
-
-
-def test_no_notebooks_is_an_error_with_its_cure(home, monkeypatch):
-    monkeypatch.setattr(course, "NOTEBOOKS", home / "nowhere")
-    with pytest.raises(FileNotFoundError, match="pip install -e"):
-        course.plan("quick")
-
-
-def test_require_returns_what_is_there_and_names_the_maker_of_what_is_not(home):
-    assert course.require(home / "notebooks", "00_overview") == home / "notebooks"
-    with pytest.raises(FileNotFoundError, match="ltt run digits --only 02_teacher"):
-        course.require(course.folder("digits") / "models" / "teacher", "02_teacher")
-
-
-@pytest.mark.parallel
-def test_run_leaves_whole_reports_and_an_index(home, capsys):
-    """A real kernel: this interpreter's, in the notebook's folder, told where data go and that it is a batch."""
-    look = "import json, os, sys; from lttlib import course"
-    seen = "print(json.dumps([sys.executable, os.getcwd(), str(course.DATA), os.environ['LTT_BATCH'], profile]))"
-    write_notebook(home / "notebooks", "01_features.ipynb", PARAMETERS, look, seen)
-    before = dict(os.environ)
-    index = course.run("digits", only=["01"])
-    assert dict(os.environ) == before, "what kernels are told must not stay behind"
-    assert index == home / "data" / "digits" / "reports" / "index.html"
-    assert sorted(path.name for path in index.parent.iterdir()) == [
-        "01_features.html",
-        "01_features.ipynb",
-        "index.html",
+def test_it_ends_with_reports_and_says_what_it_left_out(run):
+    assert len(list((run / "data" / "quick" / "reports").glob("0*.html"))) == 3
+    with open(run / "data" / "quick" / "records" / "train" / "rejected.csv") as file:
+        rejected = [(row["id"], row["speed"]) for row in csv.DictReader(file)]
+    assert sorted(rejected) == [
+        (name, speed) for name in ("1-1-00", "1-1-01", "1-1-99") for speed in ("0.9", "1.0")
     ]
-    lines = capsys.readouterr().out.splitlines()
-    assert json.loads(lines[1]) == [sys.executable, str(home / "notebooks"), str(home / "data"), "1", "digits"]
-    assert lines[2].startswith("01_features ") and lines[2].endswith(" s") and str(index) in lines[3]
-    page = (index.parent / "01_features.html").read_text()
-    assert 'href="02_teacher.html"' in page and "<img" not in page
-    assert '<a href="01_features.html">01 Heading of 01_features.ipynb</a>' in index.read_text()
-    executed = nbformat.read(index.parent / "01_features.ipynb", as_version=4)
-    assert executed.metadata.papermill.parameters == {"profile": "digits"}
 
 
-@pytest.mark.parallel
-@pytest.mark.parametrize("reports", ["", "mine"])
-def test_a_run_of_the_report_ends_with_its_page(home, monkeypatch, capsys, reports):
-    monkeypatch.delenv("LTT_REPORTS", raising=False)
-    page = "from lttlib import course\nplace = course.reports_path(profile)\n"
-    page += "place.mkdir(parents=True, exist_ok=True)\n(place / 'report.html').write_text('all')"
-    write_notebook(home / "notebooks", "09_report.ipynb", PARAMETERS, page)
-    place = home / "data" / "digits" / "reports" / reports
-    assert course.run("digits", only=["01", "09"], reports=reports) == place / "report.html"
-    assert capsys.readouterr().out.splitlines()[-1] == f"Report: {place / 'report.html'}"
-    assert 'href="report.html"' in (place / "index.html").read_text()
-    assert course.run("digits", only=["01"], reports=reports) == place / "index.html"
+def test_a_held_speaker_is_not_learned_from_but_scored_as_unseen(run):
+    card = json.loads((run / "data" / "quick" / "models" / "teacher" / "card.json").read_text())
+    assert card["held_speakers"] == ["3"]
+    assert (
+        card["results"]["dev"]["utterances"] == 7 and card["results"]["unseen"]["utterances"] == 16
+    )
+    assert [lost["id"] for lost in card["results"]["dev"]["rejected"]] == ["1-1-00"]
 
 
-def test_figures_for_other_pages_stand_apart_from_those_of_runs_apart(home, monkeypatch):
-    monkeypatch.delenv("LTT_REPORTS", raising=False)
-    assert course.figure_path("digits", "path") == home / "figures" / "digits-path.png"
-    monkeypatch.setattr(course, "DATA", home / "elsewhere")
-    assert course.figure_path("digits", "path") == home / "elsewhere" / "figures" / "digits-path.png"
-    monkeypatch.setenv("LTT_REPORTS", str(home / "a" / "b"))
-    assert course.figure_path("digits", "path") == home / "a" / "b" / "digits-path.png"
-    assert (home / "a" / "b").is_dir() and (home / "figures").is_dir()
-
-
-@pytest.mark.parallel
-def test_a_run_with_reports_of_its_own_leaves_those_of_others_and_the_figures(home, monkeypatch):
-    monkeypatch.delenv("LTT_REPORTS", raising=False)
-    reports = home / "data" / "digits" / "reports"
-    reports.mkdir(parents=True)
-    (reports / "01_features.html").write_text("another's")
-    look = "from lttlib import course\ncourse.figure_path(profile, 'shown').write_text(str(course.DATA))"
-    write_notebook(home / "notebooks", "01_features.ipynb", PARAMETERS, look)
-    before = dict(os.environ)
-    index = course.run("digits", only=["01"], reports="mine")
-    assert dict(os.environ) == before and index == reports / "mine" / "index.html"
-    names = ["01_features.html", "01_features.ipynb", "digits-shown.png", "index.html"]
-    assert sorted(path.name for path in index.parent.iterdir()) == names
-    assert (index.parent / "digits-shown.png").read_text() == str(home / "data")
-    assert sorted(path.name for path in reports.iterdir()) == ["01_features.html", "mine"]
-    assert (reports / "01_features.html").read_text() == "another's" and not (home / "figures").exists()
-
-
-@pytest.mark.parallel
-def test_a_failing_notebook_keeps_what_it_did_and_the_report_before_it(home):
-    notebooks, reports = home / "notebooks", home / "data" / "quick" / "reports"
-    course.run("quick", only=["01"])
-    whole = (reports / "01_features.ipynb").read_bytes()
-    write_notebook(notebooks, "01_features.ipynb", PARAMETERS, "print('so far')", "x = 1\nassert x == 2, 'not two'")
-    with pytest.raises(report.NotebookError) as error:
-        course.run("quick")
-    message = str(error.value)
-    assert "01_features" in message and "assert x == 2" in message and "AssertionError: not two" in message
-    assert len(message.splitlines()) == 3
-    names = ["01_features.failed.ipynb", "01_features.html", "01_features.ipynb", "index.html"]
-    assert sorted(path.name for path in reports.iterdir()) == names  # nothing half-written, and 02 did not run
-    assert (reports / "01_features.ipynb").read_bytes() == whole
-    assert "so far" in (reports / "01_features.failed.ipynb").read_text()
-    assert "failed" in (reports / "index.html").read_text()
+def test_evaluate_measures_what_the_card_says(run, capsys, tmp_path):
+    """The corpus without speaker 3, whom the card scores apart."""
+    card = json.loads((run / "data" / "quick" / "models" / "teacher" / "card.json").read_text())
+    for speaker in "12":
+        (tmp_path / "dev").mkdir(exist_ok=True)
+        (tmp_path / "dev" / speaker).symlink_to(run / "corpus" / "dev" / speaker)
+    model = run / "data" / "quick" / "models" / "teacher"
+    assert cli.main(["evaluate", str(model), str(tmp_path), "dev", "--json"]) == 0
+    again, said = json.loads(capsys.readouterr().out), card["results"]["dev"]
+    for key in (
+        "utterances",
+        "LER",
+        "WER",
+        "LER_ci",
+        "WER_ci",
+        "substitutions",
+        "deletions",
+        "insertions",
+    ):
+        assert again[key] == said[key], key

@@ -15,23 +15,32 @@ from pathlib import Path
 
 import yaml
 
-from lttlib import report
+from lttlib.course import report
 
-NOTEBOOKS = Path(__file__).resolve().parent.parent / "notebooks"
+NOTEBOOKS = Path(__file__).resolve().parents[2] / "notebooks"
 DATA = Path(os.environ.get("LTT_DATA") or NOTEBOOKS.parent / "data").expanduser().resolve()
-SHORT = reprlib.Repr()  # a few lines of YAML can stand for a list of billions
-SHORT.maxlevel, SHORT.maxlist, SHORT.maxstring = 2, 20, 200
-READERS = {"int": int, "float": float, "str": str, "bool": lambda text: {"true": True, "false": False}[text.lower()]}
+SHORT_REPR = reprlib.Repr()  # a few lines of YAML can stand for a list of billions
 
 
-def folder(profile):
+SHORT_REPR.maxlevel, SHORT_REPR.maxlist, SHORT_REPR.maxstring = 2, 20, 200
+
+
+PARSERS = {
+    "int": int,
+    "float": float,
+    "str": str,
+    "bool": lambda text: {"true": True, "false": False}[text.lower()],
+}
+
+
+def profile_folder(profile):
     """Path of what the runs of `profile` make: records, guidance, models, reports. It may not exist yet."""
     return DATA / profile
 
 
 def reports_path(profile):
     """Folder of the reports of this run: ``data/<profile>/reports``, or that of a run with reports of its own."""
-    return Path(os.environ.get("LTT_REPORTS") or folder(profile) / "reports")
+    return Path(os.environ.get("LTT_REPORTS") or profile_folder(profile) / "reports")
 
 
 def figure_path(profile, name):
@@ -56,7 +65,9 @@ def require(path, made_by):
     path = Path(path)
     if not path.exists():
         profile = path.relative_to(DATA).parts[0] if path.is_relative_to(DATA) else "PROFILE"
-        raise FileNotFoundError(f"{path} is not there: run {made_by} first (ltt run {profile} --only {made_by})")
+        raise FileNotFoundError(
+            f"{path} is not there: run {made_by} first (ltt run {profile} --only {made_by})"
+        )
     return path
 
 
@@ -76,22 +87,36 @@ def parameters(notebook):
     notebook = Path(notebook)
     try:
         cells = json.loads(notebook.read_text(encoding="utf-8"))["cells"]
-        tagged = ["".join(cell["source"]) for cell in cells if "parameters" in cell["metadata"].get("tags", [])]
+        tagged = [
+            "".join(cell["source"])
+            for cell in cells
+            if "parameters" in cell["metadata"].get("tags", [])
+        ]
     except (AttributeError, LookupError, RecursionError, TypeError, ValueError) as error:
-        raise ValueError(f"{notebook.name} is no whole notebook ({error!r}): get it again (git restore)") from error
+        raise ValueError(
+            f"{notebook.name} is no whole notebook ({error!r}): get it again (git restore)"
+        ) from error
     if len(tagged) != 1:
-        raise ValueError(f"{notebook.name} has {len(tagged)} cells tagged `parameters`, not one: get it again")
+        raise ValueError(
+            f"{notebook.name} has {len(tagged)} cells tagged `parameters`, not one: get it again"
+        )
     declared = {}
     for line in filter(str.strip, tagged[0].splitlines()):
         try:
             code, note = line.split("  # ", 1)
             (node,) = ast.parse(code).body
-            name, kind, default = node.target.id, ast.unparse(node.annotation), ast.literal_eval(node.value)
+            name, kind, default = (
+                node.target.id,
+                ast.unparse(node.annotation),
+                ast.literal_eval(node.value),
+            )
             if name in declared or _convert(name, kind, default) != default:
                 raise ValueError
             declared[name] = kind, default, note.strip()
         except (AttributeError, SyntaxError, TypeError, ValueError) as error:
-            raise ValueError(f"{notebook.name}, parameters: not `name: type = literal  # help`: {line}") from error
+            raise ValueError(
+                f"{notebook.name}, parameters: not `name: type = literal  # help`: {line}"
+            ) from error
     return declared
 
 
@@ -115,13 +140,19 @@ def profile(name):
             raise ValueError("a name stands twice")
         return given
     except (RecursionError, TypeError, ValueError, yaml.YAMLError) as error:
-        raise ValueError(f"{files[name]} does not map names to values, a line each: {error}") from error
+        raise ValueError(
+            f"{files[name]} does not map names to values, a line each: {error}"
+        ) from error
 
 
 def plan(name, only=(), start=None, overrides=None):
     """List what `run` would run as (notebook's Path, its values); the arguments and errors are those of `run`."""
-    if not (notebooks := {path.stem: path for path in sorted(NOTEBOOKS.glob("[0-9][0-9]_*.ipynb"))}):
-        raise FileNotFoundError(f"no notebooks in {NOTEBOOKS}: install in a clone, with pip install -e '.[course]'")
+    if not (
+        notebooks := {path.stem: path for path in sorted(NOTEBOOKS.glob("[0-9][0-9]_*.ipynb"))}
+    ):
+        raise FileNotFoundError(
+            f"no notebooks in {NOTEBOOKS}: install in a clone, with pip install -e '.[course]'"
+        )
     declared = {stem: parameters(path) for stem, path in notebooks.items()}
     every = sorted(set().union(*declared.values()))
     overrides = dict(overrides or {})
@@ -135,16 +166,25 @@ def plan(name, only=(), start=None, overrides=None):
         raise ValueError(_unknown("parameter", str(unknown[0]), every))
     if given.setdefault("profile", name) != name:
         raise ValueError(
-            f"the parameter `profile` is {SHORT.repr(given['profile'])} in a run of {name!r}: leave it out"
+            f"the parameter `profile` is {SHORT_REPR.repr(given['profile'])} in a run of {name!r}: leave it out"
         )
     wanted = {_find(word, notebooks) for word in only} or set(notebooks)
     first = _find(start, notebooks) if start else ""
     if not (stems := [stem for stem in notebooks if stem in wanted and stem >= first]):
         raise ValueError(f"nothing to run: {', '.join(only)} come before {start}")
     if idle := [key for key in overrides if not any(key in declared[stem] for stem in stems)]:
-        raise ValueError(f"parameter {idle[0]!r} would change nothing: no notebook of this run declares it")
+        raise ValueError(
+            f"parameter {idle[0]!r} would change nothing: no notebook of this run declares it"
+        )
     return [
-        (notebooks[stem], {key: _convert(key, kind, given[key]) for key, (kind, *_) in kinds.items() if key in given})
+        (
+            notebooks[stem],
+            {
+                key: _convert(key, kind, given[key])
+                for key, (kind, *_) in kinds.items()
+                if key in given
+            },
+        )
         for stem, kinds in declared.items()
         if stem in stems
     ]
@@ -176,13 +216,16 @@ def run(profile="quick", only=(), start=None, parameters=None, reports=""):
         A notebook failed; those after it have not run.
     """
     steps = plan(profile, only, start, parameters)
-    place = folder(profile) / "reports" / reports
+    place = profile_folder(profile) / "reports" / reports
     place.mkdir(parents=True, exist_ok=True)
     variables = {"LTT_DATA": str(DATA)} | ({"LTT_REPORTS": str(place)} if reports else {})
     try:
         for notebook, values in steps:
             print(f"{notebook.stem} ...", flush=True)
-            print(f"{notebook.stem} {report.execute(notebook, values, place, variables):.0f} s", flush=True)
+            print(
+                f"{notebook.stem} {report.execute(notebook, values, place, variables):.0f} s",
+                flush=True,
+            )
     finally:
         page = report.write_index(place, profile)
     if steps[-1][0].stem == "09_report":
@@ -213,10 +256,20 @@ def _convert(name, kind, value):
             if not isinstance(items, list | tuple):
                 raise TypeError
             return [_convert(name, element, item) for item in items]
-        read = READERS[kind](value) if isinstance(value, str) or (kind, type(value)) == ("float", int) else value
+        read = (
+            PARSERS[kind](value)
+            if isinstance(value, str) or (kind, type(value)) == ("float", int)
+            else value
+        )
         # Not isinstance: True is no int.
-        if kind in READERS and type(read).__name__ == kind and not (kind == "float" and not math.isfinite(read)):
+        if (
+            kind in PARSERS
+            and type(read).__name__ == kind
+            and not (kind == "float" and not math.isfinite(read))
+        ):
             return read
         raise TypeError
     except (KeyError, MemoryError, RecursionError, SyntaxError, TypeError, ValueError) as error:
-        raise ValueError(f"parameter {name!r} expects {kind}, not {SHORT.repr(value)}") from error
+        raise ValueError(
+            f"parameter {name!r} expects {kind}, not {SHORT_REPR.repr(value)}"
+        ) from error

@@ -21,7 +21,7 @@ def style() -> None:
     })  # fmt: skip
 
 
-def claim(axes, text: str, x: str = "", y: str = "") -> None:
+def label_axes(axes, text: str, x: str = "", y: str = "") -> None:
     """Title that says what is to be seen, and labels with units."""
     axes.set_title("\n".join(textwrap.wrap(text, 80)))
     axes.set_xlabel(x)
@@ -34,7 +34,9 @@ def wave(axes, samples, sampling_rate: int) -> None:
     axes.set_xlim(0, len(samples) / sampling_rate)
 
 
-def image(axes, values, seconds_a_frame: float, label: str = "", top: float | None = None, **options):
+def specshow(
+    axes, values, seconds_a_frame: float, label: str = "", top: float | None = None, **options
+):
     """Something that changes over time, as a picture with a colour bar.
 
     Parameters
@@ -51,7 +53,9 @@ def image(axes, values, seconds_a_frame: float, label: str = "", top: float | No
     """
     heights = (-0.5, values.shape[1] - 0.5) if top is None else (0, top)
     extent = (0, len(values) * seconds_a_frame, *heights)
-    shown = axes.imshow(values.T, aspect="auto", origin="lower", extent=extent, interpolation="nearest", **options)
+    shown = axes.imshow(
+        values.T, aspect="auto", origin="lower", extent=extent, interpolation="nearest", **options
+    )
     axes.figure.colorbar(shown, ax=axes, label=label, pad=0.01)
     return shown
 
@@ -82,20 +86,22 @@ def posteriors(axes, probabilities, classes, seconds_a_frame: float) -> None:
     axes.set(ylim=(0, 1.15), xlim=(0, len(probabilities) * seconds_a_frame))
 
 
-def errors(axes, names, rates, intervals, unit: str = "LER (%)") -> None:
+def error_bars(axes, names, rates, intervals, unit: str = "LER (%)") -> None:
     """Error rates as horizontal bars with their 95 % intervals and numbers; the first name on top."""
     places = np.arange(len(names))[::-1]
     low, high = np.array(intervals, float).reshape(-1, 2).T
     rates = np.array(rates, float)
     axes.barh(places, rates, color=COLOURS["sky"], height=0.6)
-    axes.errorbar(rates, places, xerr=[rates - low, high - rates], fmt="none", ecolor="black", capsize=3)
+    axes.errorbar(
+        rates, places, xerr=[rates - low, high - rates], fmt="none", ecolor="black", capsize=3
+    )
     for place, rate, end in zip(places, rates, high, strict=True):
         axes.annotate(f" {rate:.1f}", (end, place), va="center")
     axes.set_yticks(places, names)
     axes.set_xlabel(unit)
 
 
-def choose(draw, **choices):
+def interact(draw, **choices):
     """A widget that redraws for each choice; nothing where nobody can choose (a batch run).
 
     Parameters
@@ -167,7 +173,9 @@ def record(draw, sampling_rate: int):
     class Recorder(anywidget.AnyWidget):
         _esm = RECORDER
         sampling_rate = traitlets.Int().tag(sync=True)
-        samples = traitlets.Any(b"").tag(sync=True)  # bytes arrive as a memoryview, which Bytes would refuse
+        samples = traitlets.Any(b"").tag(
+            sync=True
+        )  # bytes arrive as a memoryview, which Bytes would refuse
 
     recorder, output = Recorder(sampling_rate=sampling_rate), ipywidgets.Output()
 

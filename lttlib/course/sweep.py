@@ -14,7 +14,8 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import scipy.stats
 
-from lttlib import course, storage
+from lttlib.course.notebooks import plan, profile_folder
+from lttlib.models.folder import read_card
 
 
 def names(grid) -> dict:
@@ -35,11 +36,15 @@ def names(grid) -> dict:
         If two combinations would have one name, or there is none.
     """
     found = {}
-    for values in (dict(zip(grid, values, strict=True)) for values in itertools.product(*grid.values())):
+    for values in (
+        dict(zip(grid, values, strict=True)) for values in itertools.product(*grid.values())
+    ):
         # The names become folders: "held_speakers=['george']" is held_speakers=george there.
         name = ",".join(re.sub(r"[^\w.=+-]", "", f"{key}={value}") for key, value in values.items())
         if name in found:
-            raise ValueError(f"{found[name]} and {values} would both be named {name!r}: leave one out")
+            raise ValueError(
+                f"{found[name]} and {values} would both be named {name!r}: leave one out"
+            )
         found[name] = values
     if not found or "" in found:
         raise ValueError(f"a grid needs parameters, and values for each, not {grid}")
@@ -75,11 +80,11 @@ def run(profile, only, grid, parameters=None, jobs=1, naming="student") -> list:
         raise ValueError(f"jobs must be at least 1, not {jobs}")
     if twice := {naming, *grid} & set(parameters or {}) or {naming} & set(grid):
         raise ValueError(f"{', '.join(twice)}: the sweep itself gives these their values")
-    home = course.folder(profile) / "reports"
+    home = profile_folder(profile) / "reports"
     todo = {}
     for name, values in names(grid).items():
         given = dict(parameters or {}) | values | {naming: name}
-        steps = course.plan(profile, only, None, given)
+        steps = plan(profile, only, None, given)
         if not all((home / name / f"{notebook.stem}.html").exists() for notebook, _ in steps):
             todo[name] = given
     home.mkdir(parents=True, exist_ok=True)
@@ -88,9 +93,21 @@ def run(profile, only, grid, parameters=None, jobs=1, naming="student") -> list:
     def one(name):
         chosen = [word for notebook in only for word in ("--only", notebook)]
         given = [word for key, value in todo[name].items() for word in ("-p", key, str(value))]
-        command = [sys.executable, "-m", "lttlib.cli", "run", profile, *chosen, *given, "--reports", name]
+        command = [
+            sys.executable,
+            "-m",
+            "lttlib.cli",
+            "run",
+            profile,
+            *chosen,
+            *given,
+            "--reports",
+            name,
+        ]
         with open(home / f"{name}.log", "w", encoding="utf-8") as file:
-            code = subprocess.run(command, stdout=file, stderr=file, env=os.environ | {"LTT_BATCH": "1"}).returncode
+            code = subprocess.run(
+                command, stdout=file, stderr=file, env=os.environ | {"LTT_BATCH": "1"}
+            ).returncode
         print(f"{name}: {'done' if code == 0 else 'failed'}", flush=True)
         return None if code == 0 else name
 
@@ -108,18 +125,34 @@ def summary(profile, grid, over="seed") -> list:
     """
     rows, known = {}, names(grid)
     for name, values in known.items():
-        others = tuple(f"{other}-" for other in known if other.startswith(f"{name}-"))  # teacher=big, teacher=big-2
-        for path in sorted((course.folder(profile) / "models").glob(f"{name}-*/card.json")):
+        others = tuple(
+            f"{other}-" for other in known if other.startswith(f"{name}-")
+        )  # teacher=big, teacher=big-2
+        for path in sorted((profile_folder(profile) / "models").glob(f"{name}-*/card.json")):
             if path.parent.name.startswith(others):
                 continue
-            card = storage.card(path.parent)
+            card = read_card(path.parent)
             for split, result in card.get("results", {}).items():
-                key = path.parent.name.removeprefix(f"{name}-"), *(v for k, v in values.items() if k != over), split
-                row = {"technique": key[0], "values": {k: v for k, v in values.items() if k != over}, "split": split}
+                key = (
+                    path.parent.name.removeprefix(f"{name}-"),
+                    *(v for k, v in values.items() if k != over),
+                    split,
+                )
+                row = {
+                    "technique": key[0],
+                    "values": {k: v for k, v in values.items() if k != over},
+                    "split": split,
+                }
                 row |= {"parameters": card["parameters"], "bytes": max(card["files"].values())}
                 rows.setdefault(key, (row, []))[1].append(result["LER"])
     found = []
     for row, rates in rows.values():
-        spread = scipy.stats.sem(rates) * scipy.stats.t.ppf(0.975, len(rates) - 1) if len(rates) > 1 else float("nan")
-        found.append(row | {"LER": float(np.mean(rates)), "half": float(spread), "runs": len(rates)})
+        spread = (
+            scipy.stats.sem(rates) * scipy.stats.t.ppf(0.975, len(rates) - 1)
+            if len(rates) > 1
+            else float("nan")
+        )
+        found.append(
+            row | {"LER": float(np.mean(rates)), "ci_half_width": float(spread), "runs": len(rates)}
+        )
     return found

@@ -7,18 +7,19 @@ from contextlib import contextmanager, nullcontext
 
 import numpy as np
 
-from lttlib import text
-from lttlib.features import AudioError, extract, load
+from lttlib.features.audio import AudioError, load_audio
+from lttlib.features.spectral import extract
+from lttlib.speech import text
 
 MAX_CLIPPED = 0.05  # share of samples at full scale from which a recording counts as clipped
 
 
-def example(utterance, features, alphabet=None, speed=1.0) -> dict:
+def make_example(utterance, features, alphabet=None, speed=1.0) -> dict:
     """Features of one utterance; with an alphabet, labels as well.
 
     Parameters
     ----------
-    utterance : corpus.Utterance
+    utterance : speech.Utterance
     features : Features
     alphabet : str, optional
         To learn from: what learning needs is asked of the utterance, namely labels that fit its frames, and sound that
@@ -41,7 +42,7 @@ def example(utterance, features, alphabet=None, speed=1.0) -> dict:
     if not utterance.text.strip():
         raise ValueError("the transcript is empty")
     labels = text.encode(utterance.text, alphabet) if alphabet else []
-    wave = load(utterance.audio, features.sampling_rate, speed)
+    wave = load_audio(utterance.audio, features.sampling_rate, speed)
     made = {
         "id": utterance.id if speed == 1 else f"{utterance.id}@{speed:g}",
         "speaker": utterance.speaker,
@@ -51,22 +52,28 @@ def example(utterance, features, alphabet=None, speed=1.0) -> dict:
     }
     if not alphabet:
         return made
-    clipped, frames, needed = np.mean(np.abs(wave) >= 0.999), len(made["features"]), text.frames_needed(labels)
+    clipped, frames, needed = (
+        np.mean(np.abs(wave) >= 0.999),
+        len(made["features"]),
+        text.min_ctc_frames(labels),
+    )
     if not wave.any():
         raise AudioError(f"{utterance.audio}: digital silence")
     if clipped > MAX_CLIPPED:
-        raise AudioError(f"{utterance.audio}: clipped, {clipped:.0%} of the samples are at full scale")
+        raise AudioError(
+            f"{utterance.audio}: clipped, {clipped:.0%} of the samples are at full scale"
+        )
     if frames < needed:
         raise ValueError(f"{frames} frames cannot carry a label that needs {needed}")
     return made | {"labels": labels}
 
 
-def examples(tasks, features, alphabet=None, pool=None):
+def make_examples(tasks, features, alphabet=None, pool=None):
     """Examples of many utterances, in their order.
 
     Parameters
     ----------
-    tasks : list of (corpus.Utterance, float)
+    tasks : list of (speech.Utterance, float)
         Utterances and the speeds at which they are heard.
     features : Features
     alphabet : str, optional
@@ -86,7 +93,7 @@ def examples(tasks, features, alphabet=None, pool=None):
 
 def _attempt(work):
     try:
-        return example(*work), None
+        return make_example(*work), None
     except ValueError as error:
         return None, str(error)
 
@@ -122,7 +129,9 @@ def workers(cores=None):
         chosen = cores or (-1 if count in (None, 1) else count)
         kind = "generator" if backend.supports_return_generator else "list"  # Ray's does not
         with joblib.Parallel(chosen, return_as=kind, batch_size=16, **own) as pool:
-            list(pool([(len, ((),), {})]))  # started now, not while somebody takes the time of the first file
+            list(
+                pool([(len, ((),), {})])
+            )  # started now, not while somebody takes the time of the first file
             yield pool
 
 

@@ -13,19 +13,18 @@ import json
 import random
 from collections import Counter
 from contextlib import contextmanager
-from dataclasses import asdict
 from itertools import islice
 from pathlib import Path
 
 import numpy as np
 
-from lttlib import sealing, shards, text
-from lttlib.examples import examples, workers
-from lttlib.features import Features
-from lttlib.files import progress, whole, write_json
-from lttlib.shards import Entry
+from lttlib.features import shards
+from lttlib.features.examples import make_examples, workers
+from lttlib.features.spectral import FeatureConfig
+from lttlib.files import atomic_write, parse_json, progress, with_checksum, write_json
+from lttlib.speech import text
 
-END = Entry("", "", 0, 0, 0)
+END = shards.Entry("", "", 0, 0, 0)
 SHUFFLE_BUFFER = 1024  # utterances; shards are mixed when written, so that a part of a large corpus is mixed enough
 
 
@@ -33,12 +32,21 @@ class RecordsError(ValueError):
     """Records that are missing or do not belong together; the message names the folder and the cure."""
 
 
-def write(utterances, folder, features, *, alphabet=text.ALPHABET, speeds=(1.0,), cores=None, shard_size=128) -> dict:
+def write_records(
+    utterances,
+    folder,
+    features,
+    *,
+    alphabet=text.ALPHABET,
+    speeds=(1.0,),
+    cores=None,
+    shard_size=128,
+) -> dict:
     """Write the records of one split.
 
     Parameters
     ----------
-    utterances : list of corpus.Utterance
+    utterances : list of speech.Utterance
     folder : path-like
         The split's folder, `data/<profile>/records/<split>`.
     features : Features
@@ -46,7 +54,7 @@ def write(utterances, folder, features, *, alphabet=text.ALPHABET, speeds=(1.0,)
     speeds : tuple of float
         Each utterance is written once for each of them (Ko et al. 2015), as `<id>@0.9` for a speed of 0.9.
     cores : int, optional
-        Processes that compute features, by default as `examples.workers` has it. The files do not depend on it.
+        Processes that compute features, by default as `features.workers` has it. The files do not depend on it.
     shard_size : int
         Examples a file. No more than that are held in memory.
 
@@ -76,17 +84,22 @@ def write(utterances, folder, features, *, alphabet=text.ALPHABET, speeds=(1.0,)
     parts = [tasks[start : start + shard_size] for start in range(0, len(tasks), shard_size)]
     todo = []
     for number, shard in enumerate(parts):
-        path, fingerprint = folder / f"{number:05d}.tfrecord", shards.fingerprint(shard, features, alphabet)
-        if shards.index(path).get("fingerprint") != fingerprint:
+        path, fingerprint = (
+            folder / f"{number:05d}.tfrecord",
+            shards.fingerprint(shard, features, alphabet),
+        )
+        if shards.read_index(path).get("fingerprint") != fingerprint:
             todo.append((path, fingerprint, shard))
     remaining = [task for *_, shard in todo for task in shard]
     bar = progress(total=len(remaining), desc=f"records of {folder.name}", unit="utterance")
     with workers(cores) as pool, bar:
-        made = examples(remaining, features, alphabet, pool)  # in one stream: nobody waits at the end of a shard
+        made = make_examples(
+            remaining, features, alphabet, pool
+        )  # in one stream: nobody waits at the end of a shard
         for path, fingerprint, shard in todo:
             path.with_suffix(".json").unlink(missing_ok=True)
             entries, rejected, seconds, content = [], [], 0.0, hashlib.sha256()
-            with whole(path) as temporary, tf.io.TFRecordWriter(str(temporary)) as writer:
+            with atomic_write(path) as temporary, tf.io.TFRecordWriter(str(temporary)) as writer:
                 for (utterance, speed), found, reason in islice(made, len(shard)):
                     bar.update()
                     if reason:
@@ -97,26 +110,31 @@ def write(utterances, folder, features, *, alphabet=text.ALPHABET, speeds=(1.0,)
                     content.update(record)
                     labels = found["labels"]
                     entries.append([found["id"], found["speaker"], len(found["features"]), len(labels),
-                                    text.frames_needed(labels)])  # fmt: skip
+                                    text.min_ctc_frames(labels)])  # fmt: skip
                     seconds += found["seconds"]
-            write_json(path.with_suffix(".json"), {"fingerprint": fingerprint} | sealing.seal({
+            write_json(path.with_suffix(".json"), {"fingerprint": fingerprint} | with_checksum({
                 "bytes": path.stat().st_size, "sha256": content.hexdigest(),
-                "features": asdict(features),
+                "features": features.to_json(),
                 "alphabet": alphabet, "seconds": seconds, "entries": entries, "rejected": rejected,
             }))  # fmt: skip
     for old in folder.glob(f"{shards.NUMBER}.*"):
         if int(old.stem) >= len(parts):
             old.unlink()
-    indices = [shards.index(path) for path in shards.listed(folder)]
+    indices = [shards.read_index(path) for path in shards.shard_paths(folder)]
     rejected = sorted(row for index in indices for row in index["rejected"])
-    with whole(folder / "rejected.csv") as temporary, open(temporary, "w", newline="", encoding="utf-8") as file:
+    with (
+        atomic_write(folder / "rejected.csv") as temporary,
+        open(temporary, "w", newline="", encoding="utf-8") as file,
+    ):
         csv.writer(file).writerows([["id", "speed", "file", "reason"], *rejected])
     lost = Counter(row[0] for row in rejected)
     heard = {u.id: u.text for u in utterances if lost[u.id] < len(speeds)}
     write_json(folder / "transcripts.json", heard)
     count = sum(len(index["entries"]) for index in indices)
     if not count:
-        raise RecordsError(f"none of {len(tasks)} utterances can be used: {folder / 'rejected.csv'} says why")
+        raise RecordsError(
+            f"none of {len(tasks)} utterances can be used: {folder / 'rejected.csv'} says why"
+        )
     write_json(finished, {"alphabet": alphabet, "blank": len(alphabet)})
     hours = sum(index["seconds"] for index in indices) / 3600
     return {"examples": count, "hours": hours, "rejected": len(rejected), "shards_made": len(todo)}
@@ -138,61 +156,75 @@ class Records:
 
     def __init__(self, *folders):
         self.shards = []  # (path, its entries)
-        self.contents = []  # a hash of each shard
+        self.provenance = []  # a hash of each shard
         described = {}
         for folder in folders:
-            paths = shards.listed(Path(folder))
+            paths = shards.shard_paths(Path(folder))
             if not paths:
-                raise RecordsError(f"{folder}: no records here; notebook 01 (or records.write) makes them")
+                raise RecordsError(
+                    f"{folder}: no records here; notebook 01 (or records.write) makes them"
+                )
             vocabulary = Path(folder) / "vocabulary.json"
             if not vocabulary.exists():
-                raise RecordsError(f"{folder}: never finished; write these records again, what is there is kept")
+                raise RecordsError(
+                    f"{folder}: never finished; write these records again, what is there is kept"
+                )
             try:
-                alphabet = sealing.parse(vocabulary.read_bytes()).get("alphabet")
+                alphabet = parse_json(vocabulary.read_bytes()).get("alphabet")
             except ValueError as error:
-                raise RecordsError(f"{vocabulary} is not whole ({error}); write the records again") from error
+                raise RecordsError(
+                    f"{vocabulary} is not whole ({error}); write the records again"
+                ) from error
             for path in paths:
-                index = shards.index(path)
+                index = shards.read_index(path)
                 if not index:
-                    raise RecordsError(f"{path}: this shard or its index is not whole; write the records again")
+                    raise RecordsError(
+                        f"{path}: this shard or its index is not whole; write the records again"
+                    )
                 if index["alphabet"] != alphabet:
-                    raise RecordsError(f"{path}: not in the alphabet of {vocabulary}; write the records again")
+                    raise RecordsError(
+                        f"{path}: not in the alphabet of {vocabulary}; write the records again"
+                    )
                 described[json.dumps([index["features"], index["alphabet"]])] = path
-                self.shards.append((path, [Entry(*entry) for entry in index["entries"]]))
-                self.contents.append(index["sha256"])
+                self.shards.append((path, [shards.Entry(*entry) for entry in index["entries"]]))
+                self.provenance.append(index["sha256"])
         if len(described) > 1:
-            raise RecordsError(f"records of different features or alphabets: {', '.join(map(str, described.values()))}")
+            raise RecordsError(
+                f"records of different features or alphabets: {', '.join(map(str, described.values()))}"
+            )
         features, self.alphabet = json.loads(next(iter(described)))
-        self.features = Features(**features)
+        self.feature_config = FeatureConfig.from_json(features)
         self.keep, self.maps = lambda entry: True, []
-        self.faults = []  # what went wrong in functions of `mapped`: TensorFlow would hand on a text of it
+        self.errors = []  # what went wrong in functions of `map`: TensorFlow would hand on a text of it
 
     @property
     def entries(self) -> list:
         """The `Entry` of each utterance that is read."""
         return [entry for _, entries in self.shards for entry in entries if self.keep(entry)]
 
-    def where(self, keep) -> "Records":
+    def filter(self, keep) -> "Records":
         """The same records, only those utterances for whose `Entry` keep(entry) is true (as well)."""
         chosen = copy.copy(self)
         chosen.keep = lambda entry, before=self.keep: before(entry) and keep(entry)
         return chosen
 
-    def mapped(self, function, content: str) -> "Records":
-        """The same records, each batch passed through a function; `content` names what it adds, for `contents`."""
+    def map(self, function, provenance: str) -> "Records":
+        """The same records, each batch passed through a function; `provenance` names what it adds."""
         chosen = copy.copy(self)
-        chosen.maps, chosen.contents = [*self.maps, function], [*self.contents, content]
+        chosen.maps, chosen.provenance = [*self.maps, function], [*self.provenance, provenance]
         return chosen
 
-    def by_shard(self):
+    def split_by_shard(self):
         """Yield (hash of its content, its records) for each shard."""
-        for shard, content in zip(self.shards, self.contents, strict=False):  # more contents where `mapped`
+        for shard, content in zip(
+            self.shards, self.provenance, strict=False
+        ):  # more contents where `map` added some
             part = copy.copy(self)
-            part.shards, part.contents = [shard], [content]
+            part.shards, part.provenance = [shard], [content]
             if part.entries:
                 yield content, part
 
-    def shapes(self, buckets: int = 8) -> list:
+    def bucket_lengths(self, buckets: int = 8) -> list:
         """The few lengths, in frames, that batches are padded to: quantiles of the utterances', ascending."""
         frames = np.array([entry.frames for entry in self.entries])
         if not len(frames):
@@ -200,9 +232,11 @@ class Records:
         edges = np.quantile(frames, np.arange(1, buckets + 1) / buckets, method="higher")
         return sorted({int(-(-edge // 16) * 16) for edge in edges})
 
-    def steps(self, batch_size: int) -> int:
+    def num_batches(self, batch_size: int) -> int:
         """Batches in one epoch."""
-        sizes = np.bincount(np.searchsorted(self.shapes(), [entry.frames for entry in self.entries]))
+        sizes = np.bincount(
+            np.searchsorted(self.bucket_lengths(), [entry.frames for entry in self.entries])
+        )
         return int(np.sum(-(-sizes // batch_size)))
 
     def batches(self, batch_size: int, seed=None, epoch: int = 0):
@@ -223,28 +257,44 @@ class Records:
         """
         import tensorflow as tf
 
-        shapes = tf.constant(self.shapes(), tf.int64)
+        shapes = tf.constant(self.bucket_lengths(), tf.int64)
         # After the last of each shard comes an entry, and a record, without a name: both must come together.
-        rows = [(e is not END and self.keep(e), e.id) for _, entries in self.shards for e in (*entries, END)]
+        rows = [
+            (e is not END and self.keep(e), e.id)
+            for _, entries in self.shards
+            for e in (*entries, END)
+        ]
         sizes = [len(entries) + 1 for _, entries in self.shards]
-        chosen, names = (tf.RaggedTensor.from_row_lengths(column, sizes) for column in zip(*rows, strict=True))
-        data = tf.data.Dataset.from_tensor_slices(([str(path) for path, _ in self.shards], chosen, names))
+        chosen, names = (
+            tf.RaggedTensor.from_row_lengths(column, sizes) for column in zip(*rows, strict=True)
+        )
+        data = tf.data.Dataset.from_tensor_slices(
+            ([str(path) for path, _ in self.shards], chosen, names)
+        )
         if seed is not None:
-            data = data.shuffle(len(self.shards), seed=mix_seeds(seed, epoch, 0), reshuffle_each_iteration=False)
+            data = data.shuffle(
+                len(self.shards), seed=fold_seeds(seed, epoch, 0), reshuffle_each_iteration=False
+            )
 
         def read(path, keep, names):
             records = tf.data.TFRecordDataset(path).concatenate(tf.data.Dataset.from_tensors(""))
             pairs = tf.data.Dataset.zip(records, tf.data.Dataset.from_tensor_slices((keep, names)))
-            needed = pairs.filter(lambda record, row: tf.where(row[1] == "", record != "", row[0] | (record == "")))
+            needed = pairs.filter(
+                lambda record, row: tf.where(row[1] == "", record != "", row[0] | (record == ""))
+            )
             return needed.map(lambda record, row: (record, row[1]))
 
         data = data.interleave(read, cycle_length=8)
         if seed is not None:
             buffer = min(len(self.entries), SHUFFLE_BUFFER)
-            data = data.shuffle(buffer, seed=mix_seeds(seed, epoch, 1), reshuffle_each_iteration=False)
-        channels = self.features.channels
+            data = data.shuffle(
+                buffer, seed=fold_seeds(seed, epoch, 1), reshuffle_each_iteration=False
+            )
+        channels = self.feature_config.channels
         data = data.map(
-            lambda record, name: shards.parse(record, name, channels), num_parallel_calls=2, deterministic=True
+            lambda record, name: shards.parse(record, name, channels),
+            num_parallel_calls=2,
+            deterministic=True,
         )
 
         def pad(bucket, window):
@@ -252,7 +302,9 @@ class Records:
             return window.padded_batch(batch_size, dict.fromkeys(window.element_spec, []) | padded)
 
         data = data.group_by_window(
-            lambda e: tf.searchsorted(shapes, [tf.cast(e["feature_lengths"], tf.int64)], out_type=tf.int64)[0],
+            lambda e: tf.searchsorted(
+                shapes, [tf.cast(e["feature_lengths"], tf.int64)], out_type=tf.int64
+            )[0],
             pad,
             window_size=batch_size,
         )
@@ -269,25 +321,33 @@ class Records:
         RecordsError
             If a shard is not what its index tells; all such are named.
         Exception
-            Of a function of `mapped`, as it raised it. All other errors pass as they are.
+            Of a function of `map`, as it raised it. All other errors pass as they are.
         """
         import tensorflow as tf
 
-        self.faults.clear()
+        self.errors.clear()
         try:
             yield
         except tf.errors.OpError as error:
-            if self.faults:
-                raise self.faults[0] from error
+            if self.errors:
+                raise self.errors[0] from error
             if "IteratorGetNext" not in str(error):  # of the network, say, and not of what is read
                 raise
-            read = zip(self.shards, self.contents, strict=False)
-            if not (bad := [str(path) for (path, entries), made in read if not shards.is_whole(path, entries, made)]):
+            read = zip(self.shards, self.provenance, strict=False)
+            if not (
+                bad := [
+                    str(path)
+                    for (path, entries), made in read
+                    if not shards.verify(path, entries, made)
+                ]
+            ):
                 raise
-            cure = "delete what is named and write the records again (notebook 01): the rest is kept"
+            cure = (
+                "delete what is named and write the records again (notebook 01): the rest is kept"
+            )
             raise RecordsError(f"{', '.join(bad)}: damaged, or of another index; {cure}") from error
 
 
-def mix_seeds(*numbers) -> int:
+def fold_seeds(*numbers) -> int:
     """One seed of several numbers."""
     return int(np.random.SeedSequence(numbers).generate_state(1, np.uint32)[0] >> 1)

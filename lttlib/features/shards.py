@@ -2,14 +2,21 @@
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
-from lttlib import sealing
-from lttlib.features import Features
+from lttlib.features.spectral import FeatureConfig
+from lttlib.files import parse_json, verify_checksum
 
 NUMBER = "[0-9]" * 5  # names of the files of a shard; others in the folder are nobody's business
-KINDS = {"fingerprint": str, "bytes": int, "sha256": str, "features": dict, "alphabet": str, "seconds": float}
+KINDS = {
+    "fingerprint": str,
+    "bytes": int,
+    "sha256": str,
+    "features": dict,
+    "alphabet": str,
+    "seconds": float,
+}
 ROWS = {"entries": (str, str, int, int, int), "rejected": (str, int | float, str, str)}
 
 
@@ -21,11 +28,11 @@ class Entry:
     speaker: str
     frames: int
     characters: int
-    needed: int
+    min_frames: int
 
 
 def serialise(made) -> bytes:
-    """An example of `examples.example` as a record."""
+    """An example of `features.make_example` as a record."""
     import tensorflow as tf
 
     def blob(value):
@@ -34,18 +41,26 @@ def serialise(made) -> bytes:
     labels = tf.train.Feature(int64_list=tf.train.Int64List(value=made["labels"]))
     fields = {name: blob(made[name].encode()) for name in ("id", "speaker", "text")}
     fields |= {"features": blob(made["features"].tobytes()), "labels": labels}
-    return tf.train.Example(features=tf.train.Features(feature=fields)).SerializeToString(deterministic=True)
+    return tf.train.Example(features=tf.train.Features(feature=fields)).SerializeToString(
+        deterministic=True
+    )
 
 
 def parse(record, name, channels):
     """The tensors of a record, which must be the one of the utterance that the index names."""
     import tensorflow as tf
 
-    strings = dict.fromkeys(("id", "speaker", "text", "features"), tf.io.FixedLenFeature([], tf.string))
+    strings = dict.fromkeys(
+        ("id", "speaker", "text", "features"), tf.io.FixedLenFeature([], tf.string)
+    )
     labels = {"labels": tf.io.FixedLenSequenceFeature([], tf.int64, allow_missing=True)}
     fields = tf.io.parse_single_example(record, strings | labels)
-    tf.debugging.Assert(fields["id"] == name, ["in the place of", name, "the shard holds", fields["id"]])
-    fields["features"] = tf.reshape(tf.io.decode_raw(fields["features"], tf.float32), [-1, channels])
+    tf.debugging.Assert(
+        fields["id"] == name, ["in the place of", name, "the shard holds", fields["id"]]
+    )
+    fields["features"] = tf.reshape(
+        tf.io.decode_raw(fields["features"], tf.float32), [-1, channels]
+    )
     fields["feature_lengths"] = tf.shape(fields["features"])[0]
     fields["labels"] = tf.cast(fields["labels"], tf.int32)
     fields["label_lengths"] = tf.shape(fields["labels"])[0]
@@ -54,37 +69,48 @@ def parse(record, name, channels):
 
 def fingerprint(tasks, features, alphabet) -> str:
     """Changes with whatever the content of a shard depends on; a file is known by its size and time."""
-    facts = {"format": "shard 1", "features": asdict(features), "alphabet": alphabet, "tasks": []}
+    facts = {"format": "shard 1", "features": features.to_json(), "alphabet": alphabet, "tasks": []}
     for utterance, speed in tasks:
         stat = utterance.audio.stat() if utterance.audio.exists() else None
-        about = {"id": utterance.id, "speaker": utterance.speaker, "split": utterance.split, "text": utterance.text}
-        about |= {"audio": str(utterance.audio), "file": stat and [stat.st_size, stat.st_mtime_ns], "speed": speed}
+        about = {
+            "id": utterance.id,
+            "speaker": utterance.speaker,
+            "split": utterance.split,
+            "text": utterance.text,
+        }
+        about |= {
+            "audio": str(utterance.audio),
+            "file": stat and [stat.st_size, stat.st_mtime_ns],
+            "speed": speed,
+        }
         facts["tasks"].append(about)
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
 
 
-def listed(folder: Path) -> list:
+def shard_paths(folder: Path) -> list:
     """Paths of the shards that a folder holds, or that an index or a gap in their numbers shows to be missing."""
     numbers = {int(path.stem) for path in folder.glob(f"{NUMBER}.*")}
     return [folder / f"{number:05d}.tfrecord" for number in range(max(numbers, default=-1) + 1)]
 
 
-def index(shard: Path) -> dict:
+def read_index(shard: Path) -> dict:
     """The index of a shard; empty if either is missing, it is damaged, or the shard has another size than it tells."""
     try:
-        found = sealing.parse(shard.with_suffix(".json").read_bytes())
+        found = parse_json(shard.with_suffix(".json").read_bytes())
         # The times of sound files are in the fingerprint: a seal of it would make every corpus another one.
-        found = {"fingerprint": found.pop("fingerprint")} | sealing.check(found)
-        Features(**found["features"])
+        found = {"fingerprint": found.pop("fingerprint")} | verify_checksum(found)
+        FeatureConfig.from_json(found["features"])
         whole = all(type(found[name]) is kind for name, kind in KINDS.items())
         for name, kinds in ROWS.items():
-            whole &= all(len(row) == len(kinds) and all(map(isinstance, row, kinds)) for row in found[name])
+            whole &= all(
+                len(row) == len(kinds) and all(map(isinstance, row, kinds)) for row in found[name]
+            )
         return found if whole and found["bytes"] == shard.stat().st_size else {}
     except (FileNotFoundError, KeyError, TypeError, ValueError):
         return {}
 
 
-def is_whole(shard: Path, entries, sha256) -> bool:
+def verify(shard: Path, entries, sha256) -> bool:
     """Whether the shard holds the records of its entries, and just the bytes that were written."""
     import tensorflow as tf
 
@@ -92,7 +118,12 @@ def is_whole(shard: Path, entries, sha256) -> bool:
     try:
         for record in tf.data.TFRecordDataset(str(shard)).as_numpy_iterator():
             content.update(record)
-            names.append(tf.train.Example.FromString(record).features.feature["id"].bytes_list.value[0].decode())
+            names.append(
+                tf.train.Example.FromString(record)
+                .features.feature["id"]
+                .bytes_list.value[0]
+                .decode()
+            )
     except (tf.errors.DataLossError, tf.errors.NotFoundError):
         return False
     return content.hexdigest() == sha256 and names == [entry.id for entry in entries]

@@ -4,38 +4,25 @@ Needs numpy, scipy, soundfile and soxr only, so that a device computes the same 
 librosa is the reference: the tests compare every number here with it.
 """
 
-import re
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cache
-from pathlib import Path
 
 import numpy as np
 import scipy.fft
 import scipy.ndimage
 import scipy.sparse
-import soundfile
-import soxr
+
+from lttlib.features.audio import RATES
 
 KINDS = ("raw", "power", "mfccs")
-BLOCK = (
-    128  # frames transformed at a time: they stay in the processor's cache, which makes it almost three times as fast
-)
+BLOCK_FRAMES = 128  # frames transformed at a time: they stay in the processor's cache, which makes it almost three times as fast
 TOP_DB = 80.0  # what is 80 dB under the loudest value of an utterance counts as silence, as in librosa.power_to_db
 DELTA_WIDTH = 9  # frames over which a slope is fitted, as in librosa.feature.delta
-RATES = 1000, 1_000_000  # Hz; a header that tells another one is damaged
-LONGEST = 2**28  # samples, 4.6 hours at 16 kHz: a packed file of megabytes may hold terabytes of silence
-LOUDEST = 1e12  # of a full scale of 1: the square of a louder spectrum is no number of 32 bits
-BLOCK_VALUES = 2**22  # read at a time: what a header tells of a length is not believed
-LARGEST_WINDOW, MOST_MELS = 2**20, 2**12
-STREAMED = 0x7FFFF000  # from this length in its header on, a WAV was written by a program that did not know its length
-
-
-class AudioError(ValueError):
-    """A sound file that cannot be used; the message names the file and the reason."""
+MAX_WINDOW, MAX_MELS = 2**20, 2**12
 
 
 @dataclass(frozen=True)
-class Features:
+class FeatureConfig:
     """Which features, and how they are cut out of the wave.
 
     Parameters
@@ -45,7 +32,7 @@ class Features:
         mel-frequency cepstral coefficients with first and second derivatives (3 n_mfcc channels).
     sampling_rate : int
         Hz. Audio of another rate is resampled when it is loaded.
-    window_ms, stride_ms : float
+    window_ms, frame_shift_ms : float
         Length of an analysis window and distance between two windows, in milliseconds.
     n_mfcc, n_mels : int
         Cepstral coefficients that are kept, and mel bands that they are computed from.
@@ -59,18 +46,42 @@ class Features:
     kind: str = "mfccs"
     sampling_rate: int = 16000
     window_ms: float = 32.0
-    stride_ms: float = 10.0
+    frame_shift_ms: float = 10.0
     n_mfcc: int = 13
     n_mels: int = 40
 
     def __post_init__(self):
         if self.kind not in KINDS:
             raise ValueError(f"unknown features '{self.kind}': choose one of {', '.join(KINDS)}")
-        limits = (self.sampling_rate, RATES[1]), (self.window_ms, 1e6), (self.stride_ms, 1e6), (self.n_mels, MOST_MELS)
-        if not (all(0 < value <= most for value, most in limits) and 0 < self.n_mfcc <= self.n_mels):  # NaN is not
-            raise ValueError(f"features need positive numbers that are not absurd and n_mfcc <= n_mels, not {self}")
-        if not 2 <= self.n_fft <= LARGEST_WINDOW or self.hop < 1:
-            raise ValueError(f"a window of 2 to 2^20 samples and a stride of at least 1 are needed, not {self}")
+        limits = (
+            (self.sampling_rate, RATES[1]),
+            (self.window_ms, 1e6),
+            (self.frame_shift_ms, 1e6),
+            (self.n_mels, MAX_MELS),
+        )
+        if not (
+            all(0 < value <= most for value, most in limits) and 0 < self.n_mfcc <= self.n_mels
+        ):  # NaN is not
+            raise ValueError(
+                f"features need positive numbers that are not absurd and n_mfcc <= n_mels, not {self}"
+            )
+        if not 2 <= self.n_fft <= MAX_WINDOW or self.hop_length < 1:
+            raise ValueError(
+                f"a window of 2 to 2^20 samples and a stride of at least 1 are needed, not {self}"
+            )
+
+    def to_json(self) -> dict:
+        """The numbers as files hold them, where the frame shift is called `stride_ms` from the first version on."""
+        names = {"frame_shift_ms": "stride_ms"}
+        return {names.get(name, name): value for name, value in asdict(self).items()}
+
+    @classmethod
+    def from_json(cls, numbers) -> "FeatureConfig":
+        """The inverse of `to_json`."""
+        if not isinstance(numbers, dict):
+            raise TypeError(f"features are a JSON object, not {type(numbers).__name__}")
+        names = {"stride_ms": "frame_shift_ms"}
+        return cls(**{names.get(name, name): value for name, value in numbers.items()})
 
     @property
     def n_fft(self) -> int:
@@ -78,14 +89,14 @@ class Features:
         return round(self.window_ms * self.sampling_rate / 1000)
 
     @property
-    def hop(self) -> int:
+    def hop_length(self) -> int:
         """Samples between two windows (1 for `raw`)."""
-        return 1 if self.kind == "raw" else round(self.stride_ms * self.sampling_rate / 1000)
+        return 1 if self.kind == "raw" else round(self.frame_shift_ms * self.sampling_rate / 1000)
 
     @property
-    def frame_ms(self) -> float:
+    def frame_period_ms(self) -> float:
         """Milliseconds from one frame to the next."""
-        return 1000 * self.hop / self.sampling_rate
+        return 1000 * self.hop_length / self.sampling_rate
 
     @property
     def channels(self) -> int:
@@ -93,69 +104,7 @@ class Features:
         return {"raw": 1, "power": self.n_fft // 2 + 1, "mfccs": 3 * self.n_mfcc}[self.kind]
 
 
-def load(path, sampling_rate: int, speed: float = 1.0) -> np.ndarray:
-    """Read a sound file as one channel at a given rate.
-
-    Parameters
-    ----------
-    path : path-like
-        Any file that libsndfile reads (FLAC, WAV, ...). Several channels are averaged.
-    sampling_rate : int
-        Hz of the result.
-    speed : float
-        Faster (> 1, shorter and higher) or slower speech, by resampling: the speed perturbation of Ko et al. 2015.
-
-    Returns
-    -------
-    float32 array [samples], full scale is 1.
-
-    Raises
-    ------
-    AudioError
-        If the file is missing, unreadable, cut short, empty, too long, or holds values that are not finite.
-    """
-    path = Path(path)
-    if not path.is_file():
-        raise AudioError(f"{path}: no such audio file")
-    try:
-        with soundfile.SoundFile(path) as file:
-            expected, rate, remarks = file.frames, file.samplerate, file.extra_info
-            wave = _one_channel(file)
-    except (soundfile.SoundFileError, TypeError) as error:  # TypeError: a name in .raw, without any header
-        raise AudioError(f"{path}: not readable as audio ({error}); was it copied whole?") from error
-    longest = min(LONGEST, LONGEST * rate * speed / sampling_rate)
-    if not RATES[0] <= rate <= RATES[1] or len(wave) > longest:
-        told = f"{len(wave)} or more samples at {rate} Hz are no recording to work with"
-        raise AudioError(f"{path}: {told}; cut it into shorter files, or copy it again if it is not so long")
-    declared = re.search(r"(?:data|SSND) : (\d+) \(should be", remarks)  # WAV, AIFF: shortened without an error
-    if declared and int(declared[1]) < STREAMED:
-        raise AudioError(f"{path}: ends before the {declared[1]} bytes its header tells; copy or download it again")
-    if len(wave) < expected:
-        raise AudioError(f"{path}: ends after {len(wave)} of {expected} samples; copy or download it again")
-    if not np.abs(wave).max(initial=0) < LOUDEST:
-        raise AudioError(
-            f"{path}: holds values that are not finite (NaN or infinity), or beyond all sound; record again"
-        )
-    if rate * speed != sampling_rate:
-        wave = soxr.resample(wave, rate * speed, sampling_rate)
-    if not len(wave):
-        raise AudioError(f"{path}: holds no sound (0 samples)")
-    return wave
-
-
-def _one_channel(file):
-    """The mean of all channels, read block by block to its end, or somewhat beyond `LONGEST`."""
-    size, blocks, samples = max(1, BLOCK_VALUES // file.channels), [np.zeros(0, np.float32)], 0
-    while samples <= LONGEST:
-        with np.errstate(over="ignore", invalid="ignore"):
-            blocks.append(file.read(size, dtype="float32", always_2d=True).mean(axis=1))
-        samples += len(blocks[-1])
-        if len(blocks[-1]) < size:
-            break
-    return np.concatenate(blocks)
-
-
-def extract(wave: np.ndarray, features: Features) -> np.ndarray:
+def extract(wave: np.ndarray, features: FeatureConfig) -> np.ndarray:
     """Features of one utterance, each channel with mean 0 and variance 1 over its time.
 
     Parameters
@@ -168,20 +117,22 @@ def extract(wave: np.ndarray, features: Features) -> np.ndarray:
     float32 array [1 + samples // hop, channels] ([samples, 1] for `raw`). A channel that never changes (silence) is 0.
     """
     if features.kind == "raw":
-        return normalise(wave[:, None])
-    values = decibels(bands(wave, features))
-    return normalise(values if features.kind == "power" else with_deltas(cepstra(values, features)))
+        return cmvn(wave[:, None])
+    values = power_to_db(band_power(wave, features))
+    return cmvn(values if features.kind == "power" else add_deltas(cepstra(values, features)))
 
 
-def bands(wave: np.ndarray, features: Features) -> np.ndarray:
+def band_power(wave: np.ndarray, features: FeatureConfig) -> np.ndarray:
     """Power in each band [frames, bands]: the mel filters' for `mfccs`, else those of the spectrogram."""
-    spectrogram = power(wave, features)
+    spectrogram = power_spectrogram(wave, features)
     if features.kind != "mfccs":
         return spectrogram
-    return (_sparse_mel_filters(features.sampling_rate, features.n_fft, features.n_mels) @ spectrogram.T).T
+    return (
+        _sparse_mel_filters(features.sampling_rate, features.n_fft, features.n_mels) @ spectrogram.T
+    ).T
 
 
-def power(wave: np.ndarray, features: Features) -> np.ndarray:
+def power_spectrogram(wave: np.ndarray, features: FeatureConfig) -> np.ndarray:
     """Power spectrogram |STFT|^2: periodic Hann windows centred on multiples of the hop, zeros beyond both ends.
 
     Returns
@@ -189,33 +140,37 @@ def power(wave: np.ndarray, features: Features) -> np.ndarray:
     float32 array [1 + samples // hop, n_fft // 2 + 1], as `librosa.stft` frames it.
     """
     padded = np.pad(np.asarray(wave, np.float32), features.n_fft // 2)
-    frames = np.lib.stride_tricks.sliding_window_view(padded, features.n_fft)[:: features.hop]
+    frames = np.lib.stride_tricks.sliding_window_view(padded, features.n_fft)[
+        :: features.hop_length
+    ]
     result = np.empty((len(frames), features.n_fft // 2 + 1), np.float32)
-    for start in range(0, len(frames), BLOCK):
+    for start in range(0, len(frames), BLOCK_FRAMES):
         # Rounded after the transform, as librosa does: in float32, quiet bands beside loud ones are wrong by 3e-4.
-        spectrum = scipy.fft.rfft(frames[start : start + BLOCK] * _hann(features.n_fft)).astype(np.complex64)
+        spectrum = scipy.fft.rfft(
+            frames[start : start + BLOCK_FRAMES] * _hann(features.n_fft)
+        ).astype(np.complex64)
         squares = np.square(spectrum.view(np.float32))
-        np.add(squares[:, 0::2], squares[:, 1::2], out=result[start : start + BLOCK])
+        np.add(squares[:, 0::2], squares[:, 1::2], out=result[start : start + BLOCK_FRAMES])
     return result
 
 
-def decibels(power: np.ndarray) -> np.ndarray:
+def power_to_db(power: np.ndarray) -> np.ndarray:
     """10 log10 of a power, not less than `TOP_DB` under the maximum (`librosa.power_to_db`)."""
     log = 10 * np.log10(np.maximum(power, 1e-10))
     return np.maximum(log, log.max() - TOP_DB)
 
 
-def mfccs(wave: np.ndarray, features: Features) -> np.ndarray:
+def mfccs(wave: np.ndarray, features: FeatureConfig) -> np.ndarray:
     """Mel-frequency cepstral coefficients [frames, n_mfcc], equal to `librosa.feature.mfcc` with n_mels bands."""
-    return cepstra(decibels(bands(wave, features)), features)
+    return cepstra(power_to_db(band_power(wave, features)), features)
 
 
-def cepstra(mel_decibels: np.ndarray, features: Features) -> np.ndarray:
+def cepstra(mel_decibels: np.ndarray, features: FeatureConfig) -> np.ndarray:
     """Mel-frequency cepstral coefficients [frames, n_mfcc] of mel bands in decibels."""
     return scipy.fft.dct(mel_decibels, norm="ortho")[:, : features.n_mfcc]
 
 
-def with_deltas(values: np.ndarray) -> np.ndarray:
+def add_deltas(values: np.ndarray) -> np.ndarray:
     """Channels with their slopes and curvatures beside them: [frames, 3 channels]."""
     slopes = delta(values)
     return np.concatenate([values, slopes, delta(values, order=2)], axis=1)
@@ -238,7 +193,7 @@ def delta(values: np.ndarray, order: int = 1) -> np.ndarray:
     return scipy.ndimage.correlate1d(values, _savitzky_golay(order), axis=0, mode="nearest")
 
 
-def normalise(values: np.ndarray) -> np.ndarray:
+def cmvn(values: np.ndarray) -> np.ndarray:
     """Mean 0 and variance 1 over time, channel by channel; a constant channel becomes 0.
 
     Statistics are summed in float64: a constant channel then has a deviation of rounding size, far under 1e-6.
@@ -287,4 +242,6 @@ def _hann(n: int) -> np.ndarray:
 def _savitzky_golay(order: int) -> np.ndarray:
     """Weights [DELTA_WIDTH] that give a derivative of the least-squares parabola at the middle of a window."""
     time = np.arange(DELTA_WIDTH) - DELTA_WIDTH // 2
-    return np.linalg.pinv(np.vander(time, 3, increasing=True))[order] * order  # the factorial of 1 and of 2
+    return (
+        np.linalg.pinv(np.vander(time, 3, increasing=True))[order] * order
+    )  # the factorial of 1 and of 2

@@ -8,24 +8,25 @@ from pathlib import Path
 import numpy as np
 import tensorflow as tf
 
-from lttlib import models, sealing, storage
-from lttlib.device import FACTS
-from lttlib.features import extract
-from lttlib.files import whole
-from lttlib.streaming import Prior
+from lttlib.device.recogniser import METADATA_FILE
+from lttlib.features.online import OnlineStatistics
+from lttlib.features.spectral import extract
+from lttlib.files import atomic_write, with_checksum
+from lttlib.models.folder import LITERT_FILE, write_card
+from lttlib.network.convnet import receptive_field
 
-CALIBRATION = 100  # training utterances that are enough to know average speech from
-FORMS = ("float32", "float16", "dynamic_int8", "int8")
+CALIBRATION_UTTERANCES = 100  # training utterances that are enough to know average speech from
+QUANTIZATIONS = ("float32", "float16", "dynamic_int8", "int8")
 
 
-def convert(model, path, form="float32", waves=(), **facts) -> int:
+def convert(model, path, quantization="float32", waves=(), **facts) -> int:
     """Write a model as one .tflite file.
 
     Parameters
     ----------
-    model : storage.Model
+    model : models.Model
     path : path-like
-    form : {"float32", "float16", "dynamic_int8", "int8"}
+    quantization : {"float32", "float16", "dynamic_int8", "int8"}
         float16 halves the file and is computed in float32. dynamic_int8 has weights of 8 bits and scales activations
         as they come; int8 has fixed scales for them, found by listening to the waves.
     waves : list of float array [samples]
@@ -41,47 +42,62 @@ def convert(model, path, form="float32", waves=(), **facts) -> int:
     Raises
     ------
     ValueError
-        If the form is unknown, or int8 is asked for without speech.
+        If the quantization is unknown, or int8 is asked for without speech.
     """
-    if form not in FORMS:
-        raise ValueError(f"unknown form '{form}': choose one of {', '.join(FORMS)}")
-    if form == "int8" and not len(waves):
-        raise ValueError("int8 needs speech to scale its activations: a list of waves (ltt deploy --speech)")
+    if quantization not in QUANTIZATIONS:
+        raise ValueError(
+            f"unknown quantization '{quantization}': choose one of {', '.join(QUANTIZATIONS)}"
+        )
+    if quantization == "int8" and not len(waves):
+        raise ValueError(
+            "int8 needs speech to scale its activations: a list of waves (ltt deploy --speech)"
+        )
     spec = model.network.spec
     signature = tf.TensorSpec([1, None, spec.input_channels], name="features")
-    function = tf.function(plain(model.network), input_signature=[signature]).get_concrete_function()
+    function = tf.function(
+        inference_function(model.network), input_signature=[signature]
+    ).get_concrete_function()
     converter = tf.lite.TFLiteConverter.from_concrete_functions([function])
-    if form != "float32":
+    if quantization != "float32":
         converter.optimizations = [tf.lite.Optimize.DEFAULT]
-    if form == "float16":
+    if quantization == "float16":
         converter.target_spec.supported_types = [tf.float16]
-    if form == "int8":
-        converter.representative_dataset = lambda: ([extract(wave, model.features)[None]] for wave in waves)
+    if quantization == "int8":
+        converter.representative_dataset = lambda: (
+            [extract(wave, model.feature_config)[None]] for wave in waves
+        )
     told = {
-        "form": form,
-        "features": asdict(model.features),
+        "form": quantization,
+        "features": model.feature_config.to_json(),
         "alphabet": model.alphabet,
-        "context": models.context(spec),
+        "context": receptive_field(spec),
     }
-    told |= {"stride": int(np.prod(spec.strides)), "prior": None, "parameters": model.network.count_params(), **facts}
+    told |= {
+        "stride": int(np.prod(spec.strides)),
+        "prior": None,
+        "parameters": model.network.count_params(),
+        **facts,
+    }
     if len(waves):
-        told["prior"] = asdict(Prior.of(waves, model.features))
-    with whole(path) as temporary:
+        told["prior"] = asdict(OnlineStatistics.of(waves, model.feature_config))
+    with atomic_write(path) as temporary:
         temporary.write_bytes(network := converter.convert())
         with zipfile.ZipFile(temporary, "a") as archive:
-            archive.writestr(zipfile.ZipInfo(FACTS), json.dumps(sealing.seal(told, network)))
+            archive.writestr(
+                zipfile.ZipInfo(METADATA_FILE), json.dumps(with_checksum(told, network))
+            )
         return temporary.stat().st_size
 
 
-def save(folder, model, form, waves=(), **facts) -> dict:
+def deploy(folder, model, quantization, waves=(), **facts) -> dict:
     """Write a model folder with a .tflite file (`convert`) instead of weights; give its card."""
     folder = Path(folder)
     (folder / "card.json").unlink(missing_ok=True)
-    convert(model, folder / storage.DEPLOYED, form, waves, name=folder.name)
-    return storage.write_card(folder, parameters=model.network.count_params(), form=form, **facts)
+    convert(model, folder / LITERT_FILE, quantization, waves, name=folder.name)
+    return write_card(folder, parameters=model.network.count_params(), form=quantization, **facts)
 
 
-def plain(network):
+def inference_function(network):
     """A network as the few operations that a device needs: one utterance, no dropout, constants for variables.
 
     Batch norm goes into the kernels as far as it can. Its scale always can; its shift comes after the gate, and cannot

@@ -13,12 +13,15 @@ import safetensors.numpy
 import tensorflow as tf
 from safetensors import safe_open
 
-from lttlib import quantize, sealing
-from lttlib.features import Features
-from lttlib.files import whole
-from lttlib.models import ConvNet, ConvSpec, variables
-
-MOST_LAYERS = 1000
+from lttlib.files import atomic_write, parse_json, verify_checksum, with_checksum
+from lttlib.models.model import parse_description
+from lttlib.network.convnet import ConvNet, named_variables
+from lttlib.network.quantization import (
+    LearnedQuantizer,
+    QuantizedTensor,
+    dequantize,
+    uniform_levels,
+)
 
 
 def pack(codes, bits: int):
@@ -50,8 +53,8 @@ def save(path, network, features, alphabet, seed=None) -> int:
     ----------
     path : path-like
         Should end in .safetensors.
-    network : models.ConvNet
-    features : features.Features
+    network : network.ConvNet
+    features : features.FeatureConfig
     alphabet : str
     seed : int, optional
         Decides the rounding of quantizers that are stochastic; without it they round to the nearest.
@@ -63,12 +66,14 @@ def save(path, network, features, alphabet, seed=None) -> int:
     """
     quantizers = {layer.kernel.path: layer.quantizer for layer in network.layers if layer.quantizer}
     codes, scales, floats, quantized = [], [], [], {}
-    for name, variable in variables(network).items():
+    for name, variable in named_variables(network).items():
         if name in quantizers:
             # A seed of its own for each kernel: else all were rounded by the same numbers.
-            made = quantizers[name].encode(tf.convert_to_tensor(variable), None if seed is None else [seed, len(codes)])
+            made = quantizers[name].encode(
+                tf.convert_to_tensor(variable), None if seed is None else [seed, len(codes)]
+            )
             bits = int(made.levels.shape[0]).bit_length() - 1
-            learned = isinstance(quantizers[name], quantize.LearnedLevels)
+            learned = isinstance(quantizers[name], LearnedQuantizer)
             # What the last bucket is filled up with needs no place.
             codes.append(pack(made.codes.numpy().reshape(-1)[: int(np.prod(made.shape))], bits))
             scales += [made.low.numpy().ravel(), made.high.numpy().ravel()]
@@ -76,11 +81,17 @@ def save(path, network, features, alphabet, seed=None) -> int:
             quantized[name] = {"bits": bits, "bucket_size": made.codes.shape[1], "learned": learned}
         elif not name.endswith("/levels"):
             floats.append(np.asarray(variable).ravel())
-    tensors = {"codes": _joined(codes, np.uint8), "scales": _joined(scales), "floats": _joined(floats)}
-    facts = {"spec": asdict(network.spec), "features": asdict(features), "alphabet": alphabet}
-    facts = sealing.seal(facts | {"quantized": quantized}, *tensors.values())
-    with whole(path) as temporary:
-        safetensors.numpy.save_file(tensors, temporary, {"model": json.dumps(facts, separators=(",", ":"))})
+    tensors = {
+        "codes": _joined(codes, np.uint8),
+        "scales": _joined(scales),
+        "floats": _joined(floats),
+    }
+    facts = {"spec": asdict(network.spec), "features": features.to_json(), "alphabet": alphabet}
+    facts = with_checksum(facts | {"quantized": quantized}, *tensors.values())
+    with atomic_write(path) as temporary:
+        safetensors.numpy.save_file(
+            tensors, temporary, {"model": json.dumps(facts, separators=(",", ":"))}
+        )
         return temporary.stat().st_size
 
 
@@ -94,53 +105,26 @@ def load(path):
     """
     try:
         with safe_open(path, "numpy") as file:
-            facts = sealing.parse((file.metadata() or {})["model"])
-            codes, scales, floats = (file.get_tensor(name) for name in ("codes", "scales", "floats"))
-        facts = sealing.check(facts, codes, scales, floats)
-        spec, features, alphabet = described(facts, floats.size + 8 * codes.size)
+            facts = parse_json((file.metadata() or {})["model"])
+            codes, scales, floats = (
+                file.get_tensor(name) for name in ("codes", "scales", "floats")
+            )
+        facts = verify_checksum(facts, codes, scales, floats)
+        spec, features, alphabet = parse_description(facts, floats.size + 8 * codes.size)
         parts = [_Reader(codes, np.uint8), _Reader(scales, np.float32), _Reader(floats, np.float32)]
         network = _network(spec, facts["quantized"], *parts)
         if any(part.at < len(part.values) for part in parts):
             raise ValueError("it holds more than its network")
         return network, features, alphabet
     except Exception as error:  # safetensors raises an exception of its own, without a common base
-        raise ValueError(f"{path} is no packed model ({error!r}); `ltt quantize` writes one") from error
-
-
-def described(facts, most: int):
-    """The (ConvSpec, Features, alphabet) that a file tells, checked before they take time and memory.
-
-    Parameters
-    ----------
-    facts : dict with spec, features and alphabet
-    most : int
-        Values that the file can hold.
-    """
-    spec, features, alphabet = ConvSpec(**facts["spec"]), Features(**facts["features"]), facts["alphabet"]
-    numbers = (*spec.filters, *spec.widths, *spec.strides, spec.input_channels, spec.classes)
-    if {type(number) for number in numbers} != {int} or not isinstance(alphabet, str):
-        raise TypeError(f"whole numbers and an alphabet of characters are needed, not {spec} and {alphabet!r}")
-    if alphabet and (spec.classes != len(set(alphabet)) + 1 or len(set(alphabet)) < len(alphabet)):
-        raise ValueError(f"{spec.classes} classes are not the characters {alphabet!r} and the blank")
-    if spec.input_channels != features.channels:
-        raise ValueError(f"a network of {spec.input_channels} channels for features of {features.channels}")
-    if len(spec.filters) > MOST_LAYERS or values(spec) > most:
-        raise ValueError(f"its network of {values(spec)} values is larger than the file")
-    return spec, features, alphabet
-
-
-def values(spec) -> int:
-    """Values in all variables of a network, statistics too, without making it."""
-    total, channels, branches = 0, spec.input_channels, 2 if spec.conv == "gated_conv" else 1
-    for filters, width in zip(spec.filters, spec.widths, strict=True):
-        total += (width * channels + 1) * filters * branches + 4 * filters * bool(spec.batch_norm)
-        channels = filters
-    return total + (channels + 1) * spec.classes
+        raise ValueError(
+            f"{path} is no packed model ({error!r}); `ltt quantize` writes one"
+        ) from error
 
 
 def _network(spec, quantized, codes, scales, floats):
     network = ConvNet(spec)
-    for name, variable in variables(network).items():
+    for name, variable in named_variables(network).items():
         count = int(np.prod(variable.shape))
         if name not in quantized:
             variable.assign(floats.take(count).reshape(variable.shape))
@@ -152,9 +136,11 @@ def _network(spec, quantized, codes, scales, floats):
         numbers = np.zeros(buckets * size, np.int32)
         numbers[:count] = unpack(codes.take(-(-count * bits // 8)), bits, count)
         low, high = scales.take(buckets)[:, None], scales.take(buckets)[:, None]
-        levels = scales.take(2**bits) if learned else quantize.even_levels(bits)
-        made = quantize.Encoded(numbers.reshape(buckets, size), low, high, levels, tuple(variable.shape))
-        variable.assign(quantize.decode(made))
+        levels = scales.take(2**bits) if learned else uniform_levels(bits)
+        made = QuantizedTensor(
+            numbers.reshape(buckets, size), low, high, levels, tuple(variable.shape)
+        )
+        variable.assign(dequantize(made))
     return network
 
 
@@ -163,7 +149,9 @@ class _Reader:
 
     def __init__(self, values, kind):
         if values.dtype != kind or values.ndim != 1:
-            raise ValueError(f"a list of {kind.__name__} is needed, not {values.dtype} {list(values.shape)}")
+            raise ValueError(
+                f"a list of {kind.__name__} is needed, not {values.dtype} {list(values.shape)}"
+            )
         self.values, self.at = values, 0
 
     def take(self, count):

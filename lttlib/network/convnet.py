@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 import keras
 import tensorflow as tf
 
-from lttlib.batchnorm import BatchNorm
+from lttlib.network.batch_norm import BatchNorm
 
 CONVS = ("conv", "gated_conv")
 ACTIVATIONS = "elu relu leaky_relu relu6 selu gelu silu tanh sigmoid softplus linear".split()
@@ -54,20 +54,28 @@ class ConvSpec:
     def __post_init__(self):
         for name in ("filters", "widths", "strides", "dropouts"):
             object.__setattr__(self, name, tuple(getattr(self, name)))
-        lengths = {name: len(getattr(self, name)) for name in ("filters", "widths", "strides", "dropouts")}
+        lengths = {
+            name: len(getattr(self, name)) for name in ("filters", "widths", "strides", "dropouts")
+        }
         if len(set(lengths.values())) > 1 or not self.filters:
             told = ", ".join(f"{name} {length}" for name, length in lengths.items())
-            raise ValueError(f"a network needs lists of one entry a layer, all equally long; here: {told}")
+            raise ValueError(
+                f"a network needs lists of one entry a layer, all equally long; here: {told}"
+            )
         if min(*self.filters, *self.widths, *self.strides, self.input_channels, self.classes) < 1:
-            raise ValueError(f"filters, widths, strides, channels and classes must be at least 1: {self}")
+            raise ValueError(
+                f"filters, widths, strides, channels and classes must be at least 1: {self}"
+            )
         if not all(0 <= dropout < 1 for dropout in self.dropouts):
             raise ValueError(f"dropouts must lie in [0, 1), not {self.dropouts}")
         for name, known in (("conv", CONVS), ("activation", ACTIVATIONS)):
             if getattr(self, name) not in known:
-                raise ValueError(f"unknown {name} {getattr(self, name)!r}: choose one of {', '.join(known)}")
+                raise ValueError(
+                    f"unknown {name} {getattr(self, name)!r}: choose one of {', '.join(known)}"
+                )
 
 
-class Convolution(keras.layers.Layer):
+class ConvBlock(keras.layers.Layer):
     """One layer: convolution, gate or batch norm and activation, dropout, zeros beyond each utterance's end.
 
     Parameters
@@ -77,12 +85,12 @@ class Convolution(keras.layers.Layer):
     seed : int
         Decides the initial kernel (He et al. 2015).
     levels : int
-        Quantization levels to learn (see `quantize.attach`), as a variable `levels`; 0: none.
+        Quantization levels to learn (see `network.quantize_kernels`), as a variable `levels`; 0: none.
 
     Attributes
     ----------
     quantizer : function or None
-        Called with (kernel, seed), gives the kernel to compute with: see `quantize.attach`.
+        Called with (kernel, seed), gives the kernel to compute with: see `network.quantize_kernels`.
     """
 
     def __init__(
@@ -90,7 +98,13 @@ class Convolution(keras.layers.Layer):
         levels=0, **kwargs
     ):  # fmt: skip
         super().__init__(**kwargs)
-        self.filters, self.width, self.stride, self.dropout, self.gated = filters, width, stride, dropout, gated
+        self.filters, self.width, self.stride, self.dropout, self.gated = (
+            filters,
+            width,
+            stride,
+            dropout,
+            gated,
+        )
         self.initializer = keras.initializers.HeNormal(seed)
         self.activation = None if gated or activation is None else keras.activations.get(activation)
         self.norm = BatchNorm(dtype="float32", name="norm") if batch_norm else None
@@ -101,15 +115,21 @@ class Convolution(keras.layers.Layer):
         """Make the variables: kernel [width, channels, filters] (twice the filters where gated) and bias."""
         outputs = self.filters * (2 if self.gated else 1)
         shape = (self.width, channels, outputs)
-        self.kernel = self.add_weight(shape=shape, initializer=self.initializer, autocast=False, name="kernel")
-        self.bias = self.add_weight(shape=(outputs,), initializer="zeros", autocast=False, name="bias")
+        self.kernel = self.add_weight(
+            shape=shape, initializer=self.initializer, autocast=False, name="kernel"
+        )
+        self.bias = self.add_weight(
+            shape=(outputs,), initializer="zeros", autocast=False, name="bias"
+        )
         if self.norm:
             self.norm.build(self.filters)
         if self.level_count:
-            self.levels = self.add_weight(shape=(self.level_count,), initializer="zeros", autocast=False, name="levels")
+            self.levels = self.add_weight(
+                shape=(self.level_count,), initializer="zeros", autocast=False, name="levels"
+            )
         self.built = True
 
-    def call(self, x, lengths, seed=None):
+    def call(self, x, lengths, training=False, seed=None):
         """One layer forward.
 
         Parameters
@@ -124,12 +144,16 @@ class Convolution(keras.layers.Layer):
         -------
         float tensor [batch, ceil(time / stride), filters], int tensor [batch]
         """
-        if self.stride > 1:  # by hand: TensorFlow's "SAME" shifts strided windows with the length of the batch
+        if (
+            self.stride > 1
+        ):  # by hand: TensorFlow's "SAME" shifts strided windows with the length of the batch
             x = tf.pad(x, [[0, 0], [(self.width - 1) // 2, self.width // 2], [0, 0]])
         kernel = self.kernel
         if self.quantizer:  # another seed than dropout's
-            kernel = self.quantizer(kernel, None if seed is None else seed + [1 << 15, 0])
-        x = tf.nn.conv1d(x, tf.cast(kernel, x.dtype), self.stride, "VALID" if self.stride > 1 else "SAME")
+            kernel = self.quantizer(kernel, seed + [1 << 15, 0] if training else None)
+        x = tf.nn.conv1d(
+            x, tf.cast(kernel, x.dtype), self.stride, "VALID" if self.stride > 1 else "SAME"
+        )
         # From here on in float32: on a processor these operations take longer in bfloat16.
         x = tf.cast(tf.nn.bias_add(x, tf.cast(self.bias, x.dtype)), tf.float32)
         lengths = -(-lengths // self.stride)
@@ -138,10 +162,10 @@ class Convolution(keras.layers.Layer):
             x, gate = tf.split(x, 2, axis=-1)
             x *= tf.sigmoid(gate)
         if self.norm:
-            x = self.norm(x, valid, training=seed is not None)
+            x = self.norm(x, valid, training=training)
         if self.activation:
             x = self.activation(x)
-        if self.dropout and seed is not None:
+        if self.dropout and training:
             x = tf.nn.experimental.stateless_dropout(x, self.dropout, seed, rng_alg="philox")
         return tf.cast(x * valid[..., None], self.compute_dtype), lengths
 
@@ -165,19 +189,23 @@ class ConvNet(keras.Model):
         self.spec = spec
         channels = spec.input_channels
         self.convolutions = []
-        for number, sizes in enumerate(zip(spec.filters, spec.widths, spec.strides, spec.dropouts, strict=True), 1):
-            layer = Convolution(
+        for number, sizes in enumerate(
+            zip(spec.filters, spec.widths, spec.strides, spec.dropouts, strict=True), 1
+        ):
+            layer = ConvBlock(
                 *sizes, spec.conv == "gated_conv", spec.activation, spec.batch_norm, seed=1000 * seed + number,
                 levels=levels, dtype=dtype, name=f"layer{number:02d}",
             )  # fmt: skip
             layer.build(channels)
             self.convolutions.append(layer)
             channels = layer.filters
-        self.output_layer = Convolution(spec.classes, 1, seed=1000 * seed, levels=levels, dtype=dtype, name="output")
+        self.output_layer = ConvBlock(
+            spec.classes, 1, seed=1000 * seed, levels=levels, dtype=dtype, name="output"
+        )
         self.output_layer.build(channels)
         self.built = True
 
-    def call(self, features, feature_lengths, seed=None, up_to=None):
+    def call(self, features, feature_lengths, training=False, seed=None, up_to=None):
         """Logits of a batch, or the activations after one of its layers.
 
         Parameters
@@ -199,12 +227,17 @@ class ConvNet(keras.Model):
             If the features have other channels than the network.
         """
         if (given := features.shape[-1]) != self.spec.input_channels:
-            raise ValueError(f"features of {given} channels for a network of input_channels {self.spec.input_channels}")
+            raise ValueError(
+                f"features of {given} channels for a network of input_channels {self.spec.input_channels}"
+            )
         x, lengths = tf.cast(features, self.output_layer.compute_dtype), feature_lengths
         x *= tf.sequence_mask(lengths, tf.shape(x)[1], x.dtype)[..., None]
-        layers = [*self.convolutions, self.output_layer] if up_to is None else self.convolutions[:up_to]
+        layers = (
+            [*self.convolutions, self.output_layer] if up_to is None else self.convolutions[:up_to]
+        )
         for number, layer in enumerate(layers):
-            x, lengths = layer(x, lengths, None if seed is None else seed + [number << 16, 0])
+            layer_seed = seed + [number << 16, 0] if training else None
+            x, lengths = layer(x, lengths, training=training, seed=layer_seed)
         return tf.cast(x, tf.float32), lengths
 
 
@@ -215,7 +248,7 @@ def output_lengths(spec, lengths):
     return lengths
 
 
-def context(spec) -> tuple:
+def receptive_field(spec) -> tuple:
     """The receptive field: how many frames of features before and after its own an output frame depends on."""
     left, right, step = 0, 0, 1
     for width, stride in zip(spec.widths, spec.strides, strict=True):
@@ -224,22 +257,46 @@ def context(spec) -> tuple:
     return left, right
 
 
-def variables(network) -> dict:
+def named_variables(network) -> dict:
     """The variables of a network by name: `layer01/kernel`, `layer01/norm/scale`, ..., `output/bias`."""
     return {variable.path: variable for variable in network.variables}
 
 
-def guided_part(spec, layers: int, channels: int) -> ConvSpec:
+def guided_layers(spec, layers: int, channels: int) -> ConvSpec:
     """The first layers of a network, and FitNets' regressor: width 1, to the channels of a teacher's hints."""
     if not 1 <= layers <= len(spec.filters):
         raise ValueError(f"guided {layers}: the student has layers 1 to {len(spec.filters)}")
-    lists = {name: getattr(spec, name)[:layers] for name in ("filters", "widths", "strides", "dropouts")}
+    lists = {
+        name: getattr(spec, name)[:layers] for name in ("filters", "widths", "strides", "dropouts")
+    }
     return replace(spec, **lists, classes=channels)
 
 
-def carry_over(source, target, layers: int) -> None:
+def copy_layers(source, target, layers: int) -> None:
     """Set the first layers of a network to those of another one: all their variables."""
-    values = variables(source)
+    values = named_variables(source)
     for layer in target.convolutions[:layers]:
         for variable in layer.variables:
             variable.assign(values[variable.path])
+
+
+def training_flops(spec, frames: int = 1) -> int:
+    """Floating-point operations of a network's convolutions for one training step: forward, and both gradients.
+
+    A multiply-add counts as two. Batch norm, activations, optimizer and CTC are left out.
+
+    Parameters
+    ----------
+    spec : network.ConvSpec
+    frames : int
+        Of the features.
+    """
+    total, channels = 0, spec.input_channels
+    layers = [*zip(spec.filters, spec.widths, spec.strides, strict=True), (spec.classes, 1, 1)]
+    for number, (filters, width, stride) in enumerate(layers):
+        frames = -(-frames // stride)
+        gates = 2 if spec.conv == "gated_conv" and number < len(spec.filters) else 1
+        # The first layer needs no gradient of its input.
+        total += 2 * (3 if number else 2) * frames * width * channels * filters * gates
+        channels = filters
+    return total

@@ -13,7 +13,7 @@ import tensorflow as tf
 
 
 @dataclass(frozen=True)
-class Encoded:
+class QuantizedTensor:
     """A tensor as codes: what a file has to hold.
 
     Parameters
@@ -35,7 +35,7 @@ class Encoded:
     shape: tuple
 
 
-def even_levels(bits: int) -> tf.Tensor:
+def uniform_levels(bits: int) -> tf.Tensor:
     """2^bits levels, evenly spaced from 0 to 1.
 
     Raises
@@ -48,7 +48,7 @@ def even_levels(bits: int) -> tf.Tensor:
     return tf.range(2**bits, dtype=tf.float32) / (2**bits - 1)
 
 
-def encode(values, levels, bucket_size=None, seed=None) -> Encoded:
+def quantize(values, levels, bucket_size=None, seed=None) -> QuantizedTensor:
     """Codes of a tensor.
 
     Parameters
@@ -83,7 +83,10 @@ def encode(values, levels, bucket_size=None, seed=None) -> Encoded:
     # Copies of a value that is there change neither the least nor the largest one of the last bucket.
     flat = tf.concat([flat, tf.repeat(flat[-1:], -count % bucket_size)], axis=0)
     buckets = tf.reshape(flat, [-1, bucket_size])
-    low, high = tf.reduce_min(buckets, axis=1, keepdims=True), tf.reduce_max(buckets, axis=1, keepdims=True)
+    low, high = (
+        tf.reduce_min(buckets, axis=1, keepdims=True),
+        tf.reduce_max(buckets, axis=1, keepdims=True),
+    )
     unit = tf.math.divide_no_nan(buckets - low, high - low)
     order = tf.argsort(levels)
     ascending = tf.gather(tf.convert_to_tensor(levels), order)
@@ -96,10 +99,10 @@ def encode(values, levels, bucket_size=None, seed=None) -> Encoded:
         share = tf.math.divide_no_nan(tf.reshape(unit, [-1]) - left, right - left)
         rank = below + tf.cast(tf.random.stateless_uniform(tf.shape(share), seed) < share, tf.int32)
     codes = tf.reshape(tf.gather(order, rank), tf.shape(buckets))
-    return Encoded(codes, low, high, levels, tuple(values.shape))
+    return QuantizedTensor(codes, low, high, levels, tuple(values.shape))
 
 
-def decode(encoded: Encoded):
+def dequantize(encoded: QuantizedTensor):
     """The tensor that codes stand for; the least and the largest value of a bucket come back exactly."""
     unit = tf.gather(tf.convert_to_tensor(encoded.levels), encoded.codes)
     values = encoded.low * (1 - unit) + encoded.high * unit
@@ -133,7 +136,9 @@ def quantize_uniform(tensor, bits: int, bucket_size=None, stochastic=False, seed
     ValueError
         If bits is not 1 to 8, bucket_size not positive, or the tensor empty.
     """
-    return decode(encode(tensor, even_levels(bits), bucket_size, seed if stochastic else None))
+    return dequantize(
+        quantize(tensor, uniform_levels(bits), bucket_size, seed if stochastic else None)
+    )
 
 
 @tf.custom_gradient
@@ -162,17 +167,19 @@ class Quantizer:
     bucket_size: int | None = 256
     stochastic: bool = False
 
-    def encode(self, kernel, seed=None) -> Encoded:
+    def encode(self, kernel, seed=None) -> QuantizedTensor:
         """Codes of a kernel; `seed` as `Convolution.call` takes it."""
-        return encode(kernel, even_levels(self.bits), self.bucket_size, seed if self.stochastic else None)
+        return quantize(
+            kernel, uniform_levels(self.bits), self.bucket_size, seed if self.stochastic else None
+        )
 
     def __call__(self, kernel, seed=None):
         """The kernel to compute with."""
-        return _straight_through(kernel, decode(self.encode(kernel, seed)))
+        return _straight_through(kernel, dequantize(self.encode(kernel, seed)))
 
 
 @dataclass(frozen=True)
-class LearnedLevels:
+class LearnedQuantizer:
     """Levels that are learned, one set a layer: differentiable quantization (Polino et al. 2018, section 4).
 
     With x the number of a weight's nearest level, Q(v) = alpha * p_x + beta, so dQ/dp_j is alpha for the weights at
@@ -190,21 +197,29 @@ class LearnedLevels:
     levels: keras.Variable = field(repr=False)
     bucket_size: int | None = 256
 
-    def encode(self, kernel, seed=None) -> Encoded:
+    def encode(self, kernel, seed=None) -> QuantizedTensor:
         """Codes of a kernel."""
-        return encode(kernel, tf.convert_to_tensor(self.levels), self.bucket_size)
+        return quantize(kernel, tf.convert_to_tensor(self.levels), self.bucket_size)
 
     def __call__(self, kernel, seed=None):
         """The kernel to compute with; its gradient goes to the levels."""
-        return decode(self.encode(tf.stop_gradient(kernel)))
+        return dequantize(self.encode(tf.stop_gradient(kernel)))
 
 
-def attach(network, bits: int, bucket_size=256, *, stochastic=False, learned=False, float_ends=False) -> None:
+def quantize_kernels(
+    network,
+    bits: int,
+    bucket_size=256,
+    *,
+    stochastic=False,
+    learned=False,
+    skip_first_and_last=False,
+) -> None:
     """Let a network compute with quantized kernels; biases and batch norm stay in float32 and train.
 
     Parameters
     ----------
-    network : models.ConvNet
+    network : network.ConvNet
         Changed in place.
     bits : int
     bucket_size : int, optional
@@ -212,7 +227,7 @@ def attach(network, bits: int, bucket_size=256, *, stochastic=False, learned=Fal
     learned : bool
         Learn the levels, which begin evenly spaced, instead of the kernels, which are fixed from here on. The network
         was made with `levels=2**bits`.
-    float_ends : bool
+    skip_first_and_last : bool
         Leave the first and the output layer in float32.
 
     Raises
@@ -223,18 +238,18 @@ def attach(network, bits: int, bucket_size=256, *, stochastic=False, learned=Fal
     """
     if learned and stochastic:
         raise ValueError("learned levels are not rounded to stochastically: choose one")
-    even = even_levels(bits)
+    even = uniform_levels(bits)
     layers = network.layers
     if learned and any(layer.level_count != 2**bits for layer in layers):
         raise ValueError(f"to learn levels of {bits} bits, make the network with levels={2**bits}")
     for layer in layers:
-        if float_ends and layer in (layers[0], layers[-1]):
+        if skip_first_and_last and layer in (layers[0], layers[-1]):
             if learned:
                 layer.levels.trainable = False
         elif learned:
             layer.levels.assign(even)
             layer.kernel.trainable = False
-            layer.quantizer = LearnedLevels(layer.levels, bucket_size)
+            layer.quantizer = LearnedQuantizer(layer.levels, bucket_size)
         else:
             layer.quantizer = Quantizer(bits, bucket_size, stochastic)
 

@@ -1,22 +1,23 @@
 """A word n-gram model from text: interpolated modified Kneser-Ney, written as an ARPA file that KenLM reads."""
 
-import gzip
-import io
 import math
-import shutil
-import zlib
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
-from lttlib import files, text
+from lttlib.files import atomic_write
+from lttlib.speech import text
 
 BEGIN, END, UNKNOWN = "<s>", "</s>", "<unk>"
 RESERVED = {BEGIN, END, UNKNOWN, UNKNOWN.upper()}
-FALLBACK = 0.5, 1.0, 1.5  # discounts where counts of counts give none, as lmplz --discount_fallback has them
-NEVER = -99.0  # log10 of a probability of nothing, as SRILM writes it; lmplz's 0 would read as certainty
-MOST_PACKED = 1032  # bytes that gzip can make of one
-LIBRISPEECH = "https://www.openslr.org/resources/11/3-gram.pruned.1e-7.arpa.gz"  # its makers publish no hash
+DISCOUNT_FALLBACK = (
+    0.5,
+    1.0,
+    1.5,
+)  # discounts where counts of counts give none, as lmplz --discount_fallback has them
+LOG10_ZERO = (
+    -99.0
+)  # log10 of a probability of nothing, as SRILM writes it; lmplz's 0 would read as certainty
 
 
 class LanguageModelError(ValueError):
@@ -43,7 +44,7 @@ class NGrams:
 
 
 def read_sentences(path, alphabet=text.ALPHABET):
-    """The sentences of a text file, one a line, in the characters of the alphabet (`text.normalise`).
+    """The sentences of a text file, one a line, in the characters of the alphabet (`speech.normalise`).
 
     Parameters
     ----------
@@ -73,7 +74,7 @@ def read_sentences(path, alphabet=text.ALPHABET):
     return sentences, left_out
 
 
-def estimate(sentences, order=3) -> NGrams:
+def estimate_ngrams(sentences, order=3) -> NGrams:
     """Interpolated modified Kneser-Ney smoothing (Chen and Goodman 1998, section 3; Heafield et al. 2013).
 
     What lmplz of KenLM computes without pruning: P(w | c) = (a(c w) - D(a(c w))) / a(c) + g(c) P(w | c less its first
@@ -104,17 +105,27 @@ def estimate(sentences, order=3) -> NGrams:
     for sentence in sentences:
         words = sentence.split()
         if RESERVED.intersection(words):
-            raise LanguageModelError(f"{', '.join(sorted(RESERVED))} are no words: remove them from '{sentence}'")
+            raise LanguageModelError(
+                f"{', '.join(sorted(RESERVED))} are no words: remove them from '{sentence}'"
+            )
         words = [BEGIN, *words, END]
         for length, grams in enumerate(counts, 1):
             grams.update(zip(*(words[start:] for start in range(length)), strict=False))
     if len(counts[0]) <= 2:
-        raise LanguageModelError("no words to learn a language model from: is the text empty, or all of it left out?")
+        raise LanguageModelError(
+            "no words to learn a language model from: is the text empty, or all of it left out?"
+        )
     if not counts[-1]:
-        raise LanguageModelError(f"no sentence is long enough for order {order}: choose a lower one")
-    for grams, longer in zip(counts[:-1], counts[1:], strict=True):  # from the lowest on, so that `longer` is still raw
+        raise LanguageModelError(
+            f"no sentence is long enough for order {order}: choose a lower one"
+        )
+    for grams, longer in zip(
+        counts[:-1], counts[1:], strict=True
+    ):  # from the lowest on, so that `longer` is still raw
         before = Counter(gram[1:] for gram in longer)
-        grams.update({gram: before[gram] - count for gram, count in grams.items() if gram[0] != BEGIN})
+        grams.update(
+            {gram: before[gram] - count for gram, count in grams.items() if gram[0] != BEGIN}
+        )
     counts[0] = {(UNKNOWN,): 0, **counts[0], (BEGIN,): 0}  # neither follows anything
 
     lower, probabilities, backoffs, discounts = {(): 1 / (len(counts[0]) - 1)}, [], {}, []
@@ -127,12 +138,13 @@ def estimate(sentences, order=3) -> NGrams:
             taken[gram[:-1]] += discount[min(count, 3)]
         weight = {context: taken[context] / total[context] for context in total}
         lower = {
-            gram: (count - discount[min(count, 3)]) / total[gram[:-1]] + weight[gram[:-1]] * lower[gram[1:]]
+            gram: (count - discount[min(count, 3)]) / total[gram[:-1]]
+            + weight[gram[:-1]] * lower[gram[1:]]
             for gram, count in grams.items()
         }
         probabilities.append({gram: _log10(value) for gram, value in lower.items()})
         backoffs |= {context: _log10(value) for context, value in weight.items() if context}
-    probabilities[0][(BEGIN,)] = NEVER
+    probabilities[0][(BEGIN,)] = LOG10_ZERO
     return NGrams(probabilities, backoffs, discounts)
 
 
@@ -143,14 +155,18 @@ def _discounts(counts):
     """
     n = Counter(counts)
     if not (n[1] and n[2] and n[3]):
-        return FALLBACK
+        return DISCOUNT_FALLBACK
     share = n[1] / (n[1] + 2 * n[2])
     found = tuple(count - (count + 1) * share * n[count + 1] / n[count] for count in (1, 2, 3))
-    return found if all(0 <= discount <= count for count, discount in enumerate(found, 1)) else FALLBACK
+    return (
+        found
+        if all(0 <= discount <= count for count, discount in enumerate(found, 1))
+        else DISCOUNT_FALLBACK
+    )
 
 
 def _log10(value):
-    return math.log10(value) if value > 0 else NEVER
+    return math.log10(value) if value > 0 else LOG10_ZERO
 
 
 def write_arpa(path, model) -> None:
@@ -161,8 +177,13 @@ def write_arpa(path, model) -> None:
     path : path-like
     model : NGrams
     """
-    orders = model.probabilities + [{}] * (len(model.probabilities) == 1)  # KenLM asks for 2-grams, be it none
-    with files.whole(path) as temporary, temporary.open("w", encoding="utf-8", newline="\n") as file:
+    orders = model.probabilities + [{}] * (
+        len(model.probabilities) == 1
+    )  # KenLM asks for 2-grams, be it none
+    with (
+        atomic_write(path) as temporary,
+        temporary.open("w", encoding="utf-8", newline="\n") as file,
+    ):
         file.write("\\data\\\n")
         file.writelines(f"ngram {order}={len(grams)}\n" for order, grams in enumerate(orders, 1))
         for order, grams in enumerate(orders, 1):
@@ -171,114 +192,3 @@ def write_arpa(path, model) -> None:
                 backoff = f"\t{model.backoffs.get(gram, 0):.8g}" if order < len(orders) else ""
                 file.write(f"{value:.8g}\t{' '.join(gram)}{backoff}\n")
         file.write("\n\\end\\\n")
-
-
-def read_words(path) -> list:
-    """The words of an ARPA file: its 1-grams but <s>, </s> and <unk>.
-
-    Parameters
-    ----------
-    path : path-like
-        Plain, or compressed by gzip.
-
-    Returns
-    -------
-    list of str, in the order of the file.
-
-    Raises
-    ------
-    LanguageModelError
-        If the file is missing, no ARPA file (a binary one lists no words), cut short, not in UTF-8, or its head or
-        1-grams are wrong. KenLM, which reads the others, would take memory for as many n-grams as the head tells.
-    """
-    path = Path(path)
-    if not path.is_file():
-        raise LanguageModelError(f"no language model {path}: `ltt lm` makes or downloads one")
-    with path.open("rb") as file:
-        compressed = file.read(2) == b"\x1f\x8b"
-    most = path.stat().st_size * (MOST_PACKED if compressed else 1)
-    try:
-        with (gzip.open if compressed else open)(path, "rt", encoding="utf-8") as file:
-            words = _unigrams(file, most)
-    except UnicodeDecodeError as error:
-        raise LanguageModelError(f"{path} is not in UTF-8 ({error.reason}): convert it, or get it again") from error
-    except (EOFError, ValueError, zlib.error, gzip.BadGzipFile) as error:
-        raise LanguageModelError(f"{path} is damaged ({error}): remove it and get it again") from error
-    if words is None:
-        raise LanguageModelError(f"{path} is no whole ARPA file: `ltt lm` makes one; a binary file needs a lexicon too")
-    return [word for word in words if word not in RESERVED]
-
-
-def read_lexicon(path) -> list:
-    """The lines of a list of words; `LanguageModelError` if it is missing or not in UTF-8."""
-    try:
-        return Path(path).read_text(encoding="utf-8-sig").split("\n")
-    except (FileNotFoundError, IsADirectoryError, UnicodeDecodeError) as error:
-        raise LanguageModelError(f"{path} is no list of words in UTF-8, one a line: write it anew ({error})") from error
-
-
-def is_binary(path) -> bool:
-    """Whether a file is a binary one of KenLM; what is missing is none."""
-    with open(path, "rb") if Path(path).is_file() else io.BytesIO() as file:
-        return file.read(7) == b"mmap lm"
-
-
-def _unigrams(file, most):
-    """The words of the 1-grams of an open ARPA file of so many bytes, or None if there is no end of them."""
-    counts, words = {}, None
-    if next((line for line in file if line.strip()), "").strip() != "\\data\\":
-        return None
-    for line in map(str.strip, file):
-        if words is None and line.startswith("ngram "):
-            order, count = map(int, line.removeprefix("ngram ").split("="))
-            counts[order] = count
-            if not 0 <= count <= most:
-                raise ValueError(f"it tells of {count} {order}-grams")
-        elif words is not None and line.startswith("\\"):
-            if counts.get(1, len(words)) != len(words):
-                raise ValueError(f"{len(words)} different 1-grams where its head tells of {counts[1]}")
-            return words
-        elif words is None and line == "\\1-grams:":
-            words = {}
-        elif words is not None and (fields := line.split()):
-            if len(fields) < 2 or not -math.inf < float(fields[0]) <= 0:
-                raise ValueError(f"no logarithm of a probability and a word: {line[:80]!r}")
-            words[fields[1]] = None
-    return None
-
-
-def fetch(folder) -> Path:
-    """Download the 3-gram model of LibriSpeech (OpenSLR 11, 200,000 words, in capitals), unless it is there.
-
-    Parameters
-    ----------
-    folder : path-like
-
-    Returns
-    -------
-    pathlib.Path
-        The unpacked ARPA file; it is there whole or not at all.
-
-    Raises
-    ------
-    archives.ArchiveError
-        If the download stops (the next call continues it), or what came is damaged (it is removed).
-    """
-    from lttlib import archives  # pooch and requests come with the course; reading words does without
-
-    archive = Path(folder) / LIBRISPEECH.rpartition("/")[2]
-    path = archive.with_suffix("")
-    if path.exists():
-        return path
-    archive.parent.mkdir(parents=True, exist_ok=True)
-    archives.download(LIBRISPEECH, archive)
-    try:
-        with files.whole(path) as temporary, gzip.open(archive) as packed, temporary.open("wb") as unpacked:
-            shutil.copyfileobj(packed, unpacked)
-    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-        archive.unlink()
-        # Else the hash of a first download that was cut short would be the measure of all others.
-        archive.with_name(f"{archive.name}.sha256").unlink(missing_ok=True)
-        raise archives.ArchiveError(f"{archive} is damaged ({error}); it was removed: run it again") from error
-    archive.unlink()
-    return path

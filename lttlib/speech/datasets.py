@@ -1,6 +1,5 @@
 """Corpora to download: where they are, and how each comes into the LibriSpeech layout."""
 
-import io
 from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -10,41 +9,18 @@ import numpy as np
 import soundfile
 import soxr
 
-from lttlib import text
-from lttlib.files import room_for
+from lttlib.speech import text
+from lttlib.speech.layout import write_chapter
 
 SAMPLING_RATE = 16000  # Hz, of what is resampled here
 OPENSLR = "https://www.openslr.org/resources"
 DIGITS = "ZERO ONE TWO THREE FOUR FIVE SIX SEVEN EIGHT NINE".split()
-TEST_RECORDINGS = 5  # the first of each speaker and digit are the test set of the Free Spoken Digit Dataset
+TEST_RECORDINGS = (
+    5  # the first of each speaker and digit are the test set of the Free Spoken Digit Dataset
+)
 TIMES = {"train": 3, "dev": 1}  # in how many strings a recording stands
 STRING = 3, 7  # digits
 PAUSES = 0.05, 0.35  # s
-
-
-def write_chapter(folder, speaker, chapter, recordings, sampling_rate):
-    """Write one chapter of a split as FLAC with its transcript.
-
-    Parameters
-    ----------
-    folder : Path
-        Of the split.
-    speaker, chapter : str
-    recordings : iterable of (int, numpy.ndarray [samples], str)
-        Number, wave in [-1, 1] and text of each utterance, whose id becomes `<speaker>-<chapter>-<number>`.
-    sampling_rate : int
-        Hz.
-    """
-    folder = folder / speaker / chapter
-    folder.mkdir(parents=True)
-    lines = []
-    for number, wave, words in recordings:
-        name = f"{speaker}-{chapter}-{number:04d}"
-        soundfile.write(sound := io.BytesIO(), wave, sampling_rate, format="FLAC", subtype="PCM_16")
-        with room_for(path := folder / f"{name}.flac"):  # libsndfile would say "System error"
-            path.write_bytes(sound.getvalue())
-        lines.append(f"{name} {words}\n")
-    (folder / f"{speaker}-{chapter}.trans.txt").write_text("".join(lines), encoding="utf-8", newline="\n")
 
 
 def librispeech(unpacked):
@@ -62,17 +38,25 @@ def spoken_digits(unpacked):
     speakers = defaultdict(list)
     for file in sorted(unpacked.glob("*/recordings/*_*_*.wav")):
         digit, speaker, index = file.stem.split("_")
-        speakers["dev" if int(index) < TEST_RECORDINGS else "train", speaker].append((DIGITS[int(digit)], file))
+        speakers["dev" if int(index) < TEST_RECORDINGS else "train", speaker].append(
+            (DIGITS[int(digit)], file)
+        )
     for (split, speaker), files in sorted(speakers.items()):
         waves = [soundfile.read(file, dtype="float32") for _, file in files]
-        strings = [string for _ in range(TIMES[split]) for string in _strings(len(files), generator)]
+        strings = [
+            string for _ in range(TIMES[split]) for string in _strings(len(files), generator)
+        ]
         (sampling_rate,) = {rate for _, rate in waves}
         recordings = []
         for number, string in enumerate(strings):
             pauses = (generator.uniform(*PAUSES, size=len(string)) * sampling_rate).astype(int)
-            wave = np.concatenate([np.pad(waves[i][0], (pause, 0)) for i, pause in zip(string, pauses, strict=True)])
+            wave = np.concatenate(
+                [np.pad(waves[i][0], (pause, 0)) for i, pause in zip(string, pauses, strict=True)]
+            )
             recordings.append((number, wave, " ".join(files[i][0] for i in string)))
-        write_chapter(unpacked / split, speaker, "0" if split == "train" else "1", recordings, sampling_rate)
+        write_chapter(
+            unpacked / split, speaker, "0" if split == "train" else "1", recordings, sampling_rate
+        )
     return unpacked
 
 
@@ -141,11 +125,15 @@ LIBRISPEECH = _openslr(
     train_other_500="d1a0fd59409feb2c614ce4d30c387708",
 )
 MINI_LIBRISPEECH = _openslr(
-    31, train_clean_5="5df7d4e78065366204ca6845bb08f490", dev_clean_2="6d7ab67ac6a1d2c993d050e16d61080d"
+    31,
+    train_clean_5="5df7d4e78065366204ca6845bb08f490",
+    dev_clean_2="6d7ab67ac6a1d2c993d050e16d61080d",
 )
 # A name may stand for several archives; each is fetched on its own, so that what is there stays.
 CORPORA = {name: (archive,) for name, archive in LIBRISPEECH.items()} | {
-    "librispeech": tuple(LIBRISPEECH[name] for name in ("train-clean-100", "dev-clean", "test-clean")),
+    "librispeech": tuple(
+        LIBRISPEECH[name] for name in ("train-clean-100", "dev-clean", "test-clean")
+    ),
     "mini-librispeech": tuple(MINI_LIBRISPEECH.values()),
     "spoken-digits": (
         Archive(

@@ -18,7 +18,7 @@ class ArchiveError(ValueError):
     """An archive that could not be had, or must not be used; the message says what to do."""
 
 
-def download(url, file, known_hash=None):
+def download_file(url, file, known_hash=None):
     """Download `url` to `file`, unless it is there.
 
     An interrupted download stays beside it as `<file>.part`; the next call continues it, or starts again where the
@@ -46,14 +46,26 @@ def download(url, file, known_hash=None):
     if known_hash is None and kept_hash.exists():
         known_hash = kept_hash.read_bytes().decode("ascii", "replace").strip()
         if not re.fullmatch("sha256:[0-9a-f]{64}", known_hash):
-            raise ArchiveError(f"{kept_hash} is no hash: remove it, and the next download is taken on trust")
+            raise ArchiveError(
+                f"{kept_hash} is no hash: remove it, and the next download is taken on trust"
+            )
     part = file.with_name(file.name + ".part")
     try:
-        pooch.retrieve(url, known_hash, file.name, file.parent, downloader=lambda url, to, _: _continue(url, part, to))
+        pooch.retrieve(
+            url,
+            known_hash,
+            file.name,
+            file.parent,
+            downloader=lambda url, to, _: _continue(url, part, to),
+        )
     except requests.RequestException as error:
-        raise ArchiveError(f"the download of {url} stopped ({error}): run it again, it continues") from error
+        raise ArchiveError(
+            f"the download of {url} stopped ({error}): run it again, it continues"
+        ) from error
     except ValueError as error:
-        raise ArchiveError(f"{url}: {error} Run it again; a second failure means that it has changed") from error
+        raise ArchiveError(
+            f"{url}: {error} Run it again; a second failure means that it has changed"
+        ) from error
     if known_hash is None:
         kept_hash.write_text(f"sha256:{pooch.file_hash(str(file))}\n")
     return file
@@ -69,13 +81,17 @@ def _continue(url, part, output_file):
     # Without "identity" a server may compress, and the bytes counted here would not be those of the file.
     headers = {"Accept-Encoding": "identity"} | ({"Range": f"bytes={done}-"} if done else {})
     with requests.get(url, stream=True, headers=headers, timeout=60) as response:
-        whole = response.status_code == requests.codes.requested_range_not_satisfiable  # or wrong: the hash tells
+        whole = (
+            response.status_code == requests.codes.requested_range_not_satisfiable
+        )  # or wrong: the hash tells
         if not whole:
             response.raise_for_status()
             continues = response.status_code == requests.codes.partial_content
             done = done if continues else 0
             total = done + int(response.headers.get("Content-Length", 0))
-            bar = progress(desc=part.stem, total=total or None, initial=done, unit="B", unit_scale=True)
+            bar = progress(
+                desc=part.stem, total=total or None, initial=done, unit="B", unit_scale=True
+            )
             with part.open("ab" if continues else "wb") as file, bar:
                 for chunk in response.iter_content(CHUNK):
                     file.write(chunk)
@@ -99,15 +115,29 @@ def unpack(archive, folder):
     try:
         with tarfile.open(archive) as file:
             file.extractall(folder, filter=_inside)
-            while file.fileobj.read(CHUNK):  # on to the checksum of gzip, which lies behind all that tar reads
+            while file.fileobj.read(
+                CHUNK
+            ):  # on to the checksum of gzip, which lies behind all that tar reads
                 pass
-    except (tarfile.TarError, EOFError, zlib.error, lzma.LZMAError, OSError, ValueError, OverflowError) as error:
-        if isinstance(error, OSError) and error.errno is not None:  # a full disk, say, is not the archive's fault
+    except (
+        tarfile.TarError,
+        EOFError,
+        zlib.error,
+        lzma.LZMAError,
+        OSError,
+        ValueError,
+        OverflowError,
+    ) as error:
+        if (
+            isinstance(error, OSError) and error.errno is not None
+        ):  # a full disk, say, is not the archive's fault
             raise
         archive.unlink()
         # Else the hash of a first download that was cut short would be the measure of all others.
         _kept_hash(archive).unlink(missing_ok=True)
-        raise ArchiveError(f"{archive} cannot be unpacked safely ({error}); it was removed: run it again") from error
+        raise ArchiveError(
+            f"{archive} cannot be unpacked safely ({error}); it was removed: run it again"
+        ) from error
 
 
 def _inside(member, folder):

@@ -18,14 +18,17 @@ import tempfile
 SAMPLING_RATE = 22050  # Hz, of every espeak-ng voice
 # The numbers of speak_lib.h, espeak-ng 1.52.
 SYNCHRONOUS, DO_NOT_EXIT, UTF8 = 2, 0x8000, 1
+
+
 RATE, VOLUME, PITCH = 1, 2, 3
 HALF_VOLUME = 50  # of 100: some voices clip at full volume
-
-CALLBACK = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.POINTER(ctypes.c_short), ctypes.c_int, ctypes.c_void_p)
+CALLBACK = ctypes.CFUNCTYPE(
+    ctypes.c_int, ctypes.POINTER(ctypes.c_short), ctypes.c_int, ctypes.c_void_p
+)
 
 
 @contextlib.contextmanager
-def conversation():
+def espeak_process():
     """Start espeak-ng and give a function that speaks with it.
 
     Yields
@@ -42,7 +45,9 @@ def conversation():
     with tempfile.TemporaryFile() as errors:
         # -P: the names of the modules beside this file must not hide others. Leaving `with` closes the pipes and waits.
         command = [sys.executable, "-P", __file__]
-        with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors) as process:
+        with subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors
+        ) as process:
 
             def speak(text, voice, rate, pitch):
                 try:
@@ -59,7 +64,9 @@ def conversation():
                     process.wait()
                     errors.seek(0)
                     lines = errors.read().decode(errors="replace").split("\n")
-                    raise RuntimeError("espeak-ng stopped: " + "\n".join(lines[-2:]).strip()) from None
+                    raise RuntimeError(
+                        "espeak-ng stopped: " + "\n".join(lines[-2:]).strip()
+                    ) from None
 
             yield speak
 
@@ -73,11 +80,15 @@ def main():
     try:
         library = ctypes.CDLL(espeakng_loader.get_library_path())
     except OSError as error:
-        sys.exit(f"the wheel espeakng-loader does not fit this system ({error}): pip install --force-reinstall it")
+        sys.exit(
+            f"the wheel espeakng-loader does not fit this system ({error}): pip install --force-reinstall it"
+        )
     # A relative path, because espeak-ng refuses one of more than 160 characters.
     os.chdir(espeakng_loader.get_data_path())
     if library.espeak_Initialize(SYNCHRONOUS, 0, b".", DO_NOT_EXIT) != SAMPLING_RATE:
-        sys.exit(f"no espeak-ng data in {os.getcwd()}: pip install --force-reinstall espeakng-loader")
+        sys.exit(
+            f"no espeak-ng data in {os.getcwd()}: pip install --force-reinstall espeakng-loader"
+        )
 
     samples = []
 
@@ -95,7 +106,11 @@ def main():
         for parameter, value in ((RATE, rate), (VOLUME, HALF_VOLUME), (PITCH, pitch)):
             library.espeak_SetParameter(parameter, value, 0)
         spoken = text.encode()
-        start, character, end = 0, 1, 0  # from the first character, positions counted in characters, to the last
+        start, character, end = (
+            0,
+            1,
+            0,
+        )  # from the first character, positions counted in characters, to the last
         size = ctypes.c_size_t(len(spoken) + 1)
         if library.espeak_Synth(spoken, size, start, character, end, UTF8, None, None):
             sys.exit(f"cannot speak {text!r}")

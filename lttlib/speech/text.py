@@ -86,7 +86,7 @@ def decode(labels, alphabet=ALPHABET):
     return "".join(alphabet[label] for label in labels)
 
 
-def frames_needed(labels):
+def min_ctc_frames(labels):
     """Least number of output frames with which CTC can spell `labels`.
 
     One frame a label, and one more for the blank that must part two equal neighbours (Graves et al., 2006, section 3).
@@ -99,4 +99,6 @@ def frames_needed(labels):
     -------
     int
     """
-    return len(labels) + sum(int(left == right) for left, right in zip(labels[:-1], labels[1:], strict=True))
+    return len(labels) + sum(
+        int(left == right) for left, right in zip(labels[:-1], labels[1:], strict=True)
+    )

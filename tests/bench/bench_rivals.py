@@ -24,7 +24,9 @@ def step(filters, widths, strides, batch, frames, characters):
             left = (width - 1) // 2
             even = stride == 1 and width % 2 == 1
             self.pad = None if even else (left, width - 1 - left)
-            self.convolution = nn.Conv2d(inputs, outputs, (1, width), (1, stride), padding=(0, left if even else 0))
+            self.convolution = nn.Conv2d(
+                inputs, outputs, (1, width), (1, stride), padding=(0, left if even else 0)
+            )
             self.norm, self.activation = nn.BatchNorm2d(outputs), nn.ELU()
 
         def forward(self, x):
@@ -35,9 +37,14 @@ def step(filters, widths, strides, batch, frames, characters):
     for size, width, stride in zip(filters, widths, strides):  # noqa: B905
         layers.append(Layer(channels, size, width, stride))
         channels = size
-    network = nn.Sequential(*layers, nn.Conv2d(channels, 29, 1)).to(memory_format=torch.channels_last)
+    network = nn.Sequential(*layers, nn.Conv2d(channels, 29, 1)).to(
+        memory_format=torch.channels_last
+    )
     x = torch.randn(batch, 39, 1, frames).to(memory_format=torch.channels_last)
-    labels, label_lengths = torch.randint(0, 28, (batch, characters)), torch.full((batch,), characters)
+    labels, label_lengths = (
+        torch.randint(0, 28, (batch, characters)),
+        torch.full((batch,), characters),
+    )
     ctc = nn.CTCLoss(blank=28, reduction="sum")
     adam = torch.optim.Adam(network.parameters(), 1e-3, fused=True)
 
@@ -62,12 +69,16 @@ def search(logits, arpa, words, alphabet, beam_width, lm_weight, word_score, thr
     import numpy as np
     from pyctcdecode import build_ctcdecoder
 
-    decoder = build_ctcdecoder([*alphabet, ""], arpa, unigrams=words, alpha=lm_weight, beta=word_score)
+    decoder = build_ctcdecoder(
+        [*alphabet, ""], arpa, unigrams=words, alpha=lm_weight, beta=word_score
+    )
     arrays = np.load(logits)
     batch = [arrays[name] for name in arrays.files]
 
     def run():
-        return [decoder.decode(one, beam_width=beam_width, beam_prune_logp=-threshold) for one in batch]
+        return [
+            decoder.decode(one, beam_width=beam_width, beam_prune_logp=-threshold) for one in batch
+        ]
 
     return run, {"texts": run()}
 
@@ -90,15 +101,22 @@ def inference(form, folder, frames, filters, widths, strides):
         y = "logits" if last else f"conv{number}"
         inputs = [x, f"kernel{number}", f"bias{number}"]
         pads = [left, width - 1 - left]
-        nodes.append(helper.make_node("Conv", inputs, [y], kernel_shape=[width], strides=[stride], pads=pads))
+        nodes.append(
+            helper.make_node("Conv", inputs, [y], kernel_shape=[width], strides=[stride], pads=pads)
+        )
         if not last:
             nodes.append(helper.make_node("Elu", [y], [f"elu{number}"]))
         x, channels = f"elu{number}", size
     shapes = {"features": [1, 39, frames], "logits": [1, 29, None]}
-    ends = [helper.make_tensor_value_info(name, TensorProto.FLOAT, shape) for name, shape in shapes.items()]
+    ends = [
+        helper.make_tensor_value_info(name, TensorProto.FLOAT, shape)
+        for name, shape in shapes.items()
+    ]
     graph = helper.make_graph(nodes, "network", ends[:1], ends[1:], weights)
     path = Path(folder) / "float32.onnx"
-    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), path)
+    onnx.save(
+        helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), path
+    )
     values = random.normal(size=(5, 1, 39, frames)).astype(np.float32)
     if form == "int8":
         from onnxruntime.quantization import CalibrationDataReader, quantize_static
@@ -142,10 +160,17 @@ def serve():
                 run()
                 answer = {"seconds": time.perf_counter() - started}
             else:
-                work = {"step": step, "search": search, "inference": inference, "versions": versions}
+                work = {
+                    "step": step,
+                    "search": search,
+                    "inference": inference,
+                    "versions": versions,
+                }
                 run, answer = work[question.pop("work")](**question)
         except ImportError as error:
-            answer = {"failed": f"{error.name or error} is not installed beside {Path(sys.executable).name}"}
+            answer = {
+                "failed": f"{error.name or error} is not installed beside {Path(sys.executable).name}"
+            }
         except Exception as error:
             answer = {"failed": f"{type(error).__name__}: {error}"}
         print(json.dumps(answer), file=answers, flush=True)

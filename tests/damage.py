@@ -1,0 +1,153 @@
+"""The language of broken files: what damages a good file, and what every refusal must be like.
+
+A damage is a function of the folder `workspace` (the fixture: one good file of each kind). It is a generator:
+once for each damage it yields the path that the error is to name. A table of bad input is a list of rows
+(id, damage, use, error class, cure): `use(folder, path)` does with the file what a user would do, and
+`cure` is a pattern that is searched in the error's cure. `assert_refused` tests a row.
+"""
+
+import re
+import resource
+import sys
+
+import numpy as np
+import pytest
+
+MAX_MEMORY = 300 * 2**20  # bytes that a refusal may take
+
+
+def rows(table):
+    """Parametrise a test with the rows of a table, by their ids."""
+    parameters = [pytest.param(*row, id=kind) for kind, *row in table]
+    return pytest.mark.parametrize("damage, use, error, cure", parameters)
+
+
+def assert_refused(workspace, damage, use, error, cure):
+    """Each damage gives an error of this very class that names file and cure, and leaves nothing behind."""
+    times, memory = 0, peak_memory()
+    for path in damage(workspace):
+        # A downloaded archive that is damaged is removed, and its hash.
+        aside = {path.name, f"{path.name}.sha256"}
+        before = tree(workspace, aside)
+        with pytest.raises(Exception) as caught:  # noqa: B017, of which class is looked at below
+            use(workspace, path)
+        refused = caught.value
+        assert type(refused) is error, repr(refused)
+        assert path.name in str(refused.path) and path.name in str(refused)
+        assert re.search(cure, refused.cure) and refused.cure in str(refused)
+        assert len(str(refused)) < 4000, "nobody reads that much"
+        assert tree(workspace, aside) == before
+        times += 1
+    assert times, "nothing was damaged"
+    assert peak_memory() < memory + MAX_MEMORY
+
+
+def tree(folder, but):
+    """Files and links of a folder with what tells that they are the same, but those of some names."""
+    files = {}
+    for path in folder.rglob("*"):
+        stat = path.lstat()
+        if path.name not in but and not path.is_dir():
+            files[path] = stat.st_size, stat.st_mtime_ns, stat.st_ino
+    return files
+
+
+def peak_memory():
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (
+        1 if sys.platform == "darwin" else 1024
+    )
+
+
+def change(name, function):
+    """Write function(bytes of the file) to it."""
+
+    def damage(home):
+        path = home / name
+        path.write_bytes(function(path.read_bytes()))
+        yield path
+
+    return damage
+
+
+def content(name, data):
+    """Write these bytes, whatever was there."""
+
+    def damage(home):
+        path = home / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(data)
+        yield path
+
+    return damage
+
+
+def remove(name, named=None):
+    def damage(home):
+        (home / name).unlink()
+        yield home / (named or name)
+
+    return damage
+
+
+def replaced(old, new):
+    """One text in a file by another."""
+
+    def function(data):
+        assert old.encode() in data
+        return data.replace(old.encode(), new.encode())
+
+    return function
+
+
+def naming(name, damage):
+    """The same damage, where the message is to name something else."""
+
+    def other(home):
+        for _ in damage(home):
+            yield home / name
+
+    return other
+
+
+def series(name, versions, after=lambda path: None):
+    """Each of versions(bytes of the file) in turn."""
+
+    def damage(home):
+        path = home / name
+        whole = path.read_bytes()
+        for version in versions(whole):
+            path.write_bytes(version)
+            after(path)
+            yield path
+        path.write_bytes(whole)
+
+    return damage
+
+
+def cuts(parts):
+    """The first 0, 1, ... of so many parts."""
+    return lambda whole: (whole[: len(whole) * part // parts] for part in range(parts))
+
+
+def flips(count, start=0, end=None):
+    """The same with one bit changed, at so many places."""
+
+    def versions(whole):
+        first, beyond, _ = slice(start, end).indices(len(whole))
+        for number, place in enumerate(np.linspace(first, beyond - 1, count).astype(int)):
+            yield whole[:place] + bytes([whole[place] ^ 1 << number % 8]) + whole[place + 1 :]
+
+    return versions
+
+
+def swapped(one, two):
+    def damage(home):
+        here, there = home / one, home / two
+        assert here.stat().st_size == there.stat().st_size or here.suffix != ".tfrecord"
+        kept = here.read_bytes()
+        assert kept != there.read_bytes()
+        here.write_bytes(there.read_bytes())
+        there.write_bytes(kept)
+        yield here
+
+    return damage

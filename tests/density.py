@@ -1,0 +1,102 @@
+"""How dense the code is: python tests/density.py [FOLDER ...] prints a row for each wing, and its longest functions.
+
+A code line is one that is not blank, a comment or part of a docstring. Names are the names and attributes
+of the syntax tree. A function's length is the number of its code lines, decorators and signature included.
+"""
+
+import ast
+import io
+import sys
+import tokenize
+from pathlib import Path
+
+LIBRARY = Path(__file__).resolve().parent.parent / "lttlib"
+DOCUMENTED = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
+
+
+def docstring_lines(tree):
+    """Numbers of the lines that docstrings take."""
+    numbers = set()
+    for node in ast.walk(tree):
+        if isinstance(node, DOCUMENTED) and ast.get_docstring(node, clean=False) is not None:
+            text = node.body[0]
+            numbers.update(range(text.lineno, text.end_lineno + 1))
+    return numbers
+
+
+def code_lines(source, tree):
+    """Numbers of the code lines."""
+    kept = set()
+    skipped = (tokenize.COMMENT, tokenize.NL, tokenize.NEWLINE, tokenize.INDENT, tokenize.DEDENT)
+    for token in tokenize.generate_tokens(io.StringIO(source).readline):
+        if token.type not in skipped and token.type != tokenize.ENDMARKER:
+            kept.update(range(token.start[0], token.end[0] + 1))
+    lines = source.splitlines()
+    kept = {number for number in kept if lines[number - 1].strip()}
+    return kept - docstring_lines(tree)
+
+
+def measure(paths):
+    """Figures of some files together.
+
+    Returns
+    -------
+    dict: lines; code (lines); mean and longest (characters of a code line); wide (their number over
+    100 characters); names (a code line); comments (of their own, each 100 code lines); functions, a list
+    of (code lines, name, line number, path), the longest first.
+    """
+    lines, lengths, names, comments, functions = 0, [], 0, 0, []
+    for path in paths:
+        source = Path(path).read_text(encoding="utf-8")
+        tree = ast.parse(source)
+        text = source.splitlines()
+        code = code_lines(source, tree)
+        lines += len(text)
+        lengths += [len(text[number - 1].rstrip()) for number in code]
+        comments += sum(line.lstrip().startswith("#") for line in text)
+        for node in ast.walk(tree):
+            names += isinstance(node, ast.Name | ast.Attribute)
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+                own = code & set(range(node.lineno, node.end_lineno + 1))
+                functions.append((len(own), node.name, node.lineno, Path(path)))
+    return {
+        "lines": lines,
+        "code": len(lengths),
+        "mean": sum(lengths) / max(len(lengths), 1),
+        "longest": max(lengths, default=0),
+        "wide": sum(length > 100 for length in lengths),
+        "names": names / max(len(lengths), 1),
+        "comments": 100 * comments / max(len(lengths), 1),
+        "functions": sorted(functions, key=lambda row: (-row[0], row[1])),
+    }
+
+
+def wings(library):
+    """Files of each wing by its name, those of the library's own folder last, and all together."""
+    groups = {}
+    for path in sorted(Path(library).rglob("*.py")):
+        parts = path.relative_to(library).parts
+        groups.setdefault(parts[0] if len(parts) > 1 else "(front)", []).append(path)
+    groups["all"] = sorted(Path(library).rglob("*.py"))
+    return groups
+
+
+def main(libraries):
+    """Print the figures of libraries."""
+    for library in libraries:
+        print(
+            f"{library}\n{'wing':14} lines  code  mean  longest  wide  names  comments  longest function"
+        )
+        for wing, paths in wings(library).items():
+            row = measure(paths)
+            length, name, _, _ = (row["functions"] or [(0, "-", 0, "")])[0]
+            print(
+                f"{wing:14}{row['lines']:6}{row['code']:6}{row['mean']:6.1f}{row['longest']:9}{row['wide']:6}"
+                f"{row['names']:7.2f}{row['comments']:10.1f}  {length} ({name})"
+            )
+        for length, name, number, path in measure(wings(library)["all"])["functions"][:12]:
+            print(f"{length:4} {path.relative_to(library)}:{number} {name}")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:] or [LIBRARY])

@@ -1,0 +1,82 @@
+"""The alphabet: what a transcript becomes, and what CTC needs to spell it."""
+
+import itertools
+
+import numpy as np
+import pytest
+
+from lttlib.speech import text
+
+
+def test_alphabet_is_28_characters_so_that_the_blank_is_class_28():
+    assert len(text.ALPHABET) == len(set(text.ALPHABET)) == 28
+    assert (
+        text.ALPHABET[0] == " "
+        and text.ALPHABET[1] == "'"
+        and text.ALPHABET[2] == "A"
+        and text.ALPHABET[27] == "Z"
+    )
+
+
+@pytest.mark.parametrize(
+    ("free", "expected"),
+    [
+        ("Hello,   world!", "HELLO WORLD"),
+        ("well-known — in\tpart – only", "WELL KNOWN IN PART ONLY"),
+        ("Don’t; he said: 'tis", "DON'T HE SAID 'TIS"),
+        ("The dogs' tails", "THE DOGS' TAILS"),
+        ("café Zoë ﬁsh", "CAFE ZOE FISH"),
+        ("wait...what… now", "WAIT WHAT NOW"),
+        ("either/or", "EITHER OR"),
+        ("U.S. “quoted” (words) [here]", "US QUOTED WORDS HERE"),
+        ("co\u00adoperate\u00a0now", "COOPERATE NOW"),
+        (" ' - ", ""),
+        ("", ""),
+    ],
+)
+def test_normalise_keeps_words_apart_and_drops_only_what_is_not_spoken(free, expected):
+    assert text.normalise(free) == expected
+    assert text.normalise(expected) == expected
+
+
+@pytest.mark.parametrize("free", ["room 101", "£ five", "Привет", "Łódź"])
+def test_what_is_spoken_but_not_spelled_is_refused_rather_than_lost(free):
+    with pytest.raises(ValueError, match="not in the alphabet"):
+        text.encode(text.normalise(free))
+
+
+def test_encode_then_decode_is_the_identity_and_counts_from_the_space():
+    assert text.encode(" 'AZ") == [0, 1, 2, 27]
+    assert text.decode(text.encode("IT'S A LONG WAY")) == "IT'S A LONG WAY"
+    assert text.decode(np.array([9, 10])) == "HI"
+    assert text.encode("BA", alphabet="AB") == [1, 0] and text.decode([1, 0], alphabet="AB") == "BA"
+
+
+def test_encode_names_every_unknown_character():
+    with pytest.raises(ValueError, match="'1', 'é'"):
+        text.encode("é1A1")
+
+
+@pytest.mark.parametrize("label", [28, -1])
+def test_decode_refuses_blank_and_padding_rather_than_spell_them(label):
+    with pytest.raises(ValueError, match=f"{label}"):
+        text.decode([2, label])
+
+
+def test_frames_needed_is_the_shortest_path_that_collapses_to_the_labels():
+    def collapse(path, blank=2):
+        return [key for key, _ in itertools.groupby(path) if key != blank]
+
+    for labels in itertools.chain.from_iterable(
+        itertools.product([0, 1], repeat=n) for n in range(4)
+    ):
+        shortest = next(
+            n
+            for n in range(8)
+            if any(
+                collapse(path) == list(labels) for path in itertools.product([0, 1, 2], repeat=n)
+            )
+        )
+        assert (
+            text.min_ctc_frames(list(labels)) == text.min_ctc_frames(np.array(labels)) == shortest
+        )
