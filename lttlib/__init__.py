@@ -29,3 +29,8 @@ class Error(ValueError):
         super().__init__(message if cure is None else f"{message}; {cure}")
         self.path = path
         self.cure = cure
+
+
+def ceil_div(dividend, divisor):
+    """Quotient rounded up, for whole numbers, arrays and tensors of them."""
+    return -(-dividend // divisor)

@@ -2,6 +2,7 @@
 
 import errno
 import glob
+import hashlib
 import json
 import os
 import platform
@@ -150,7 +151,7 @@ def parse_json(text) -> dict:
 
 def with_checksum(facts, *contents) -> dict:
     """Facts with a checksum of them, and of contents (bytes or arrays) that lie elsewhere in the file."""
-    return facts | {CHECKSUM_KEY: _checksum(facts, contents)}
+    return facts | {CHECKSUM_KEY: _seal(facts, contents)}
 
 
 def verify_checksum(sealed, *contents) -> dict:
@@ -162,13 +163,27 @@ def verify_checksum(sealed, *contents) -> dict:
         If they or the contents are not those that were sealed.
     """
     facts = {name: value for name, value in sealed.items() if name != CHECKSUM_KEY}
-    if CHECKSUM_KEY in sealed and sealed[CHECKSUM_KEY] != _checksum(facts, contents):
+    if CHECKSUM_KEY in sealed and sealed[CHECKSUM_KEY] != _seal(facts, contents):
         raise ValueError("its checksum is wrong, bytes have changed")
     return facts
 
 
-def _checksum(facts, contents):
-    found = zlib.crc32(json.dumps(facts, sort_keys=True).encode())
+def checksum(*contents) -> int:
+    """CRC-32 of bytes or arrays, one after the other: notices damage."""
+    value = 0
     for content in contents:
-        found = zlib.crc32(content, found)
-    return f"{found:08x}"  # as long as any other: a file's size does not depend on it
+        value = zlib.crc32(content, value)
+    return value
+
+
+def fingerprint(*contents) -> str:
+    """SHA-256 of bytes or arrays, one after the other, in hexadecimal: tells contents apart."""
+    digest = hashlib.sha256()
+    for content in contents:
+        digest.update(content)
+    return digest.hexdigest()
+
+
+def _seal(facts, contents) -> str:
+    """The checksum of metadata and contents as it stands in files: as long as any other."""
+    return f"{checksum(json.dumps(facts, sort_keys=True).encode(), *contents):08x}"
