@@ -1,4 +1,4 @@
-"""What the course is about: 1D-convolution networks, CTC, distillation losses, quantizers. It knows no file."""
+"""What the course is about: networks, CTC, distillation losses, quantizers. It knows no file."""
 
 from lttlib.network.batch_norm import BatchNorm
 from lttlib.network.convnet import (

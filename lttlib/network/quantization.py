@@ -1,164 +1,127 @@
-"""Weights of a few bits (Polino, Pascanu and Alistarh 2018): rounding in buckets, and layers that train rounded.
+"""Weights of a few bits (Polino, Pascanu and Alistarh 2018): rounding, and training rounded.
 
-A tensor is cut into buckets of `bucket_size` values in their order. Each bucket is scaled to [0, 1] by its least and
-largest value, each value there is moved to one of 2^bits levels, and scaled back (section 2 of the paper). The levels
-are evenly spaced, or learned (section 4).
+A tensor is cut into buckets of `bucket_size` values in their order. Each bucket is scaled to [0, 1]
+by its least and largest value, each value there is moved to one of 2^bits levels, and scaled back
+(section 2 of the paper). The levels are evenly spaced, or learned (section 4).
 """
 
+import math
 from dataclasses import dataclass, field
 
 import keras
-import numpy as np
 import tensorflow as tf
+
+from lttlib import Error
 
 
 @dataclass(frozen=True)
 class QuantizedTensor:
-    """A tensor as codes: what a file has to hold.
+    """A tensor as codes, as files hold it; the last bucket is filled up with its last value."""
 
-    Parameters
-    ----------
-    codes : int32 tensor [buckets, bucket_size]
-        Number of each value's level. The last bucket is filled up with copies of its last value.
-    low, high : float32 tensor [buckets, 1]
-        Least and largest value of each bucket.
-    levels : float32 tensor [2^bits]
-        Where on [0, 1] each code lies.
-    shape : tuple of int
-        Of the tensor.
-    """
-
-    codes: tf.Tensor
-    low: tf.Tensor
-    high: tf.Tensor
-    levels: tf.Tensor
-    shape: tuple
+    codes: tf.Tensor  # int32 [buckets, bucket_size]: numbers of levels
+    low: tf.Tensor  # float32 [buckets, 1]: least value of each bucket
+    high: tf.Tensor  # float32 [buckets, 1]: largest value
+    levels: tf.Tensor  # float32 [2^bits]: where on [0, 1] each code lies
+    shape: tuple  # of the tensor
 
 
 def uniform_levels(bits: int) -> tf.Tensor:
-    """2^bits levels, evenly spaced from 0 to 1.
-
-    Raises
-    ------
-    ValueError
-        If bits is not 1 to 8.
-    """
+    """2^bits levels, evenly spaced from 0 to 1; `Error` unless bits is 1 to 8."""
     if bits not in range(1, 9):
-        raise ValueError(f"bits must be 1 to 8, not {bits}")
+        raise Error(f"bits must be 1 to 8, not {bits}")
     return tf.range(2**bits, dtype=tf.float32) / (2**bits - 1)
 
 
 def quantize(values, levels, bucket_size=None, seed=None) -> QuantizedTensor:
-    """Codes of a tensor.
+    """Codes of a tensor of any shape for levels [2^bits] in any order.
 
-    Parameters
-    ----------
-    values : float tensor of any shape
-    levels : float tensor [2^bits]
-        In any order.
-    bucket_size : int, optional
-        Values that share a scale; all of the tensor by default.
-    seed : int tensor [2], optional
-        Round stochastically: to one of the two levels around a value, to the nearer one more often, so that the mean is
-        the value. Without it to the nearest.
-
-    Returns
-    -------
-    Encoded
-
-    Raises
-    ------
-    ValueError
-        If there is nothing to encode, or bucket_size is not positive.
+    `bucket_size` values share a scale, by default all. With a seed [2] values are rounded by
+    chance: to one of the two levels around them, so that the mean is right; else to the nearest.
     """
     values = tf.cast(tf.convert_to_tensor(values), tf.float32)
     count = values.shape.num_elements()
     if not count:
-        raise ValueError(f"cannot quantize a tensor of shape {tuple(values.shape)}")
+        raise Error(f"cannot quantize a tensor of shape {tuple(values.shape)}")
     bucket_size = count if bucket_size is None else bucket_size
     if bucket_size < 1:
-        raise ValueError(f"bucket_size must be positive, not {bucket_size}")
+        raise Error(f"bucket_size must be positive, not {bucket_size}")
     bucket_size = min(bucket_size, count)
+
+    # Copies of a value that is there change neither the least nor the largest of the last bucket.
     flat = tf.reshape(values, [-1])
-    # Copies of a value that is there change neither the least nor the largest one of the last bucket.
     flat = tf.concat([flat, tf.repeat(flat[-1:], -count % bucket_size)], axis=0)
     buckets = tf.reshape(flat, [-1, bucket_size])
-    low, high = (
-        tf.reduce_min(buckets, axis=1, keepdims=True),
-        tf.reduce_max(buckets, axis=1, keepdims=True),
-    )
+    low = tf.reduce_min(buckets, axis=1, keepdims=True)
+    high = tf.reduce_max(buckets, axis=1, keepdims=True)
     unit = tf.math.divide_no_nan(buckets - low, high - low)
+
+    # Ranks count the levels in ascending order, codes as they are given.
     order = tf.argsort(levels)
     ascending = tf.gather(tf.convert_to_tensor(levels), order)
-    if seed is None:
-        thresholds = (ascending[:-1] + ascending[1:]) / 2
-        rank = tf.searchsorted(thresholds, tf.reshape(unit, [-1]), side="right")
-    else:
-        below = tf.searchsorted(ascending[1:-1], tf.reshape(unit, [-1]), side="right")
-        left, right = tf.gather(ascending, below), tf.gather(ascending, below + 1)
-        share = tf.math.divide_no_nan(tf.reshape(unit, [-1]) - left, right - left)
-        rank = below + tf.cast(tf.random.stateless_uniform(tf.shape(share), seed) < share, tf.int32)
-    codes = tf.reshape(tf.gather(order, rank), tf.shape(buckets))
+    ranks = _ranks(tf.reshape(unit, [-1]), ascending, seed)
+    codes = tf.reshape(tf.gather(order, ranks), tf.shape(buckets))
     return QuantizedTensor(codes, low, high, levels, tuple(values.shape))
 
 
-def dequantize(encoded: QuantizedTensor):
-    """The tensor that codes stand for; the least and the largest value of a bucket come back exactly."""
-    unit = tf.gather(tf.convert_to_tensor(encoded.levels), encoded.codes)
-    values = encoded.low * (1 - unit) + encoded.high * unit
-    return tf.reshape(tf.reshape(values, [-1])[: int(np.prod(encoded.shape))], encoded.shape)
+def _ranks(unit, ascending, seed):
+    """Number of the level that each value on [0, 1] is rounded to: the nearest, or by chance."""
+    if seed is None:
+        thresholds = (ascending[:-1] + ascending[1:]) / 2
+        return tf.searchsorted(thresholds, unit, side="right")
+    below = tf.searchsorted(ascending[1:-1], unit, side="right")
+    left = tf.gather(ascending, below)
+    right = tf.gather(ascending, below + 1)
+    share = tf.math.divide_no_nan(unit - left, right - left)
+    up = tf.random.stateless_uniform(tf.shape(share), seed) < share
+    return below + tf.cast(up, tf.int32)
+
+
+def dequantize(quantized: QuantizedTensor):
+    """The tensor that codes stand for; least and largest values of buckets come back exactly."""
+    unit = tf.gather(tf.convert_to_tensor(quantized.levels), quantized.codes)
+    values = quantized.low * (1 - unit) + quantized.high * unit
+    flat = tf.reshape(values, [-1])[: math.prod(quantized.shape)]
+    return tf.reshape(flat, quantized.shape)
 
 
 def quantize_uniform(tensor, bits: int, bucket_size=None, stochastic=False, seed=(0, 0)):
-    """A tensor with each value moved to one of 2^bits evenly spaced levels of its bucket.
+    """Round each value to one of 2^bits evenly spaced levels of its bucket.
 
-    Polino et al. 2018, equations (1) to (3): Q(v) = alpha * q((v - beta) / alpha) + beta with alpha the width and beta
-    the least value of the bucket, and q rounding to multiples of 1 / (2^bits - 1).
+    Polino et al. 2018, equations (1) to (3): Q(v) = alpha * q((v - beta) / alpha) + beta with the
+    width alpha and least value beta of the bucket, q rounding to multiples of 1 / (2^bits - 1).
 
     Parameters
     ----------
     tensor : float tensor of any shape
-    bits : int
-        1 to 8.
+    bits : int, 1 to 8
     bucket_size : int, optional
         Values that share a scale; all of the tensor by default.
     stochastic : bool
         Round up with the probability that makes the mean right, instead of to the nearest.
-    seed : int tensor [2]
-        Decides the stochastic rounding.
+    seed : int tensor [2], of the stochastic rounding
 
     Returns
     -------
     float32 tensor of the same shape.
-
-    Raises
-    ------
-    ValueError
-        If bits is not 1 to 8, bucket_size not positive, or the tensor empty.
     """
-    return dequantize(
-        quantize(tensor, uniform_levels(bits), bucket_size, seed if stochastic else None)
-    )
+    seed = seed if stochastic else None
+    return dequantize(quantize(tensor, uniform_levels(bits), bucket_size, seed))
 
 
 @tf.custom_gradient
 def _straight_through(values, quantized):
-    return tf.identity(quantized), lambda gradient: (gradient, None)
+    def backward(gradient):
+        return gradient, None
+
+    return tf.identity(quantized), backward
 
 
 @dataclass(frozen=True)
 class Quantizer:
-    """What a layer computes with instead of its kernel: quantized distillation (Polino et al. 2018, section 3).
+    """Lets a layer compute with a rounded kernel (Polino et al. 2018, section 3).
 
-    Forward and gradient are those of the quantized kernel; the gradient is applied to the full one (straight-through,
-    Bengio et al. 2013).
-
-    Parameters
-    ----------
-    bits : int
-    bucket_size : int, optional
-    stochastic : bool
-        Round stochastically in training; what is used and written afterwards is rounded to the nearest.
+    Its gradient is applied to the full kernel (straight-through, Bengio et al. 2013). Without a
+    seed, as after a stochastic training, it rounds to the nearest.
     """
 
     tag = "uniform"
@@ -168,10 +131,9 @@ class Quantizer:
     stochastic: bool = False
 
     def encode(self, kernel, seed=None) -> QuantizedTensor:
-        """Codes of a kernel; `seed` as `Convolution.call` takes it."""
-        return quantize(
-            kernel, uniform_levels(self.bits), self.bucket_size, seed if self.stochastic else None
-        )
+        """Codes of a kernel; the seed counts where rounding is stochastic."""
+        seed = seed if self.stochastic else None
+        return quantize(kernel, uniform_levels(self.bits), self.bucket_size, seed)
 
     def __call__(self, kernel, seed=None):
         """The kernel to compute with."""
@@ -180,16 +142,10 @@ class Quantizer:
 
 @dataclass(frozen=True)
 class LearnedQuantizer:
-    """Levels that are learned, one set a layer: differentiable quantization (Polino et al. 2018, section 4).
+    """Levels [2^bits] of one layer that are learned: differentiable quantization (section 4).
 
-    With x the number of a weight's nearest level, Q(v) = alpha * p_x + beta, so dQ/dp_j is alpha for the weights at
-    level j and 0 for the others. The weights stay as they are, and with them alpha and beta; each step they go to the
-    level that is nearest then.
-
-    Parameters
-    ----------
-    levels : variable [2^bits]
-    bucket_size : int, optional
+    With x the number of a weight's nearest level, Q(v) = alpha * p_x + beta: dQ/dp_j is alpha for
+    the weights at level j, 0 for the others. The weights stay, and with them alpha and beta.
     """
 
     tag = "learned"
@@ -207,50 +163,36 @@ class LearnedQuantizer:
 
 
 def quantize_kernels(
-    network,
-    bits: int,
-    bucket_size=256,
-    *,
-    stochastic=False,
-    learned=False,
-    skip_first_and_last=False,
+    network, bits, bucket_size=256, *, stochastic=False, learned=False, skip_first_and_last=False
 ) -> None:
-    """Let a network compute with quantized kernels; biases and batch norm stay in float32 and train.
+    """Let a network compute with quantized kernels; biases and batch norm stay float32 and train.
 
     Parameters
     ----------
-    network : network.ConvNet
-        Changed in place.
-    bits : int
-    bucket_size : int, optional
-    stochastic : bool
+    network : network.ConvNet, changed in place
+    bits, bucket_size, stochastic
+        As `quantize_uniform` takes them.
     learned : bool
-        Learn the levels, which begin evenly spaced, instead of the kernels, which are fixed from here on. The network
-        was made with `levels=2**bits`.
+        Learn the levels, which begin evenly spaced, instead of the kernels, which are fixed from
+        here on. The network was made with `levels=2**bits`.
     skip_first_and_last : bool
         Leave the first and the output layer in float32.
-
-    Raises
-    ------
-    ValueError
-        If bits is not 1 to 8, or levels are to be learned that are also rounded to stochastically, or that the network
-        was not made with.
     """
     if learned and stochastic:
-        raise ValueError("learned levels are not rounded to stochastically: choose one")
+        raise Error("learned levels are not rounded to stochastically: choose one")
     even = uniform_levels(bits)
-    layers = network.layers
-    if learned and any(layer.level_count != 2**bits for layer in layers):
-        raise ValueError(f"to learn levels of {bits} bits, make the network with levels={2**bits}")
-    for layer in layers:
-        if skip_first_and_last and layer in (layers[0], layers[-1]):
-            if learned:
-                layer.levels.trainable = False
+    if learned and any(layer.level_count != 2**bits for layer in network.layers):
+        raise Error(f"to learn levels of {bits} bits, make the network with levels={2**bits}")
+    ends = (network.layers[0], network.layers[-1])
+    for layer in network.layers:
+        skipped = skip_first_and_last and layer in ends
+        if learned and skipped:
+            layer.levels.trainable = False
         elif learned:
             layer.levels.assign(even)
             layer.kernel.trainable = False
             layer.quantizer = LearnedQuantizer(layer.levels, bucket_size)
-        else:
+        elif not skipped:
             layer.quantizer = Quantizer(bits, bucket_size, stochastic)
 
 
