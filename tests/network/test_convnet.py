@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from lttlib import Error
 from lttlib.network import (
     CONVS,
     BatchNorm,
@@ -17,6 +18,7 @@ from lttlib.network import (
     guided_layers,
     named_variables,
     output_lengths,
+    training_flops,
 )
 from lttlib.recognition import greedy
 
@@ -36,7 +38,7 @@ def warmed(network, seed=1):
 
 
 def naive_convolution(x, kernel, bias, stride):
-    """The definition: output t sees inputs t*stride - (width - 1) // 2 and so on; [time, channels] in and out."""
+    """The definition, [time, channels]: output t sees inputs t*stride - (width - 1) // 2, ..."""
     width, outputs = kernel.shape[0], []
     for t in range(-(-len(x) // stride)):
         total = bias.copy()
@@ -78,7 +80,7 @@ def naive(network, x):
 @pytest.mark.parametrize("conv", CONVS)
 @pytest.mark.parametrize("batch_norm", [True, False])
 @pytest.mark.parametrize("time", [1, 2, 17, 24])
-def test_logits_are_those_of_the_definition(conv, batch_norm, time):
+def test_network_logits_are_those_of_the_definition(conv, batch_norm, time):
     network = warmed(ConvNet(dataclasses.replace(SPEC, conv=conv, batch_norm=batch_norm)))
     x = noise(time, 3)
     logits, lengths = network(tf.constant(x[None]), tf.constant([time]))
@@ -88,7 +90,7 @@ def test_logits_are_those_of_the_definition(conv, batch_norm, time):
 
 @pytest.mark.parametrize("conv", CONVS)
 @pytest.mark.parametrize("time", [9, 10, 11, 12, 13])
-def test_an_utterance_has_the_same_logits_loss_and_text_alone_as_in_any_batch(conv, time):
+def test_network_gives_an_utterance_alone_the_logits_loss_and_text_of_any_batch(conv, time):
     network = warmed(ConvNet(dataclasses.replace(SPEC, conv=conv)))
     x = noise(3, 40, 3, seed=time)  # what stands beyond an utterance's end is noise, not zeros
     together, together_lengths = network(tf.constant(x), tf.constant([40, time, 23]))
@@ -106,7 +108,7 @@ def test_an_utterance_has_the_same_logits_loss_and_text_alone_as_in_any_batch(co
     assert texts[1:2] == greedy(alone.numpy(), alone_lengths.numpy(), "ABCD")
 
 
-def test_training_does_not_see_how_far_a_batch_is_padded():
+def test_network_in_training_does_not_see_how_far_a_batch_is_padded():
     x, lengths = noise(2, 30, 3), tf.constant([30, 21])
     results = []
     for more in (0, 19):
@@ -135,7 +137,7 @@ def test_batch_norm_equals_that_of_keras_with_a_mask():
     np.testing.assert_allclose(found, theirs(x, training=False), atol=1e-5)
 
 
-def test_training_and_inference_differ_and_dropout_follows_its_seed():
+def test_dropout_follows_its_seed_and_training_differs_from_inference():
     network, x, lengths = ConvNet(SPEC), tf.constant(noise(2, 20, 3)), tf.constant([20, 20])
     inference = network(x, lengths)[0]
     trained = [
@@ -159,7 +161,7 @@ def test_hints_are_the_activations_after_a_layer_by_number():
     )
 
 
-def test_size_of_the_original_teacher():
+def test_network_of_the_original_teacher_has_its_size():
     spec = ConvSpec(
         [250] * 8 + [2000] * 2,
         [48] + [7] * 7 + [32, 1],
@@ -187,7 +189,7 @@ def test_mixed_precision_keeps_weights_and_logits_in_float32():
 
 
 def test_mixed_precision_trains_and_keeps_the_statistics_in_float32():
-    """Read through Keras' autocast they were rounded to bfloat16 at each step, on the machines that use it only."""
+    """Read through Keras' autocast they would be rounded to bfloat16 at each step."""
     network, x = ConvNet(SPEC, dtype="mixed_bfloat16"), noise(2, 20, 3)
     with tf.GradientTape() as tape:
         loss = tf.reduce_sum(
@@ -209,7 +211,7 @@ def test_mixed_precision_trains_and_keeps_the_statistics_in_float32():
     np.testing.assert_array_equal(norm.mean, before)
 
 
-def test_the_seed_decides_the_initial_weights():
+def test_network_seed_decides_the_initial_weights():
     one, same, other = (
         ConvNet(SPEC, seed=seed).convolutions[1].kernel.numpy() for seed in (1, 1, 2)
     )
@@ -230,17 +232,17 @@ def test_the_seed_decides_the_initial_weights():
         ({"activation": "relux"}, "relux"),
     ],
 )
-def test_a_wrong_specification_says_what_is_wrong(change, told):
+def test_specification_that_is_wrong_says_what_is_wrong(change, told):
     with pytest.raises(ValueError, match=told):
         dataclasses.replace(SPEC, **change)
 
 
-def test_features_of_other_channels_are_refused():
+def test_network_refuses_features_of_other_channels():
     with pytest.raises(ValueError, match="4 channels.*input_channels 3"):
         ConvNet(SPEC)(tf.zeros([1, 9, 4]), tf.constant([9]))
 
 
-def test_the_guided_part_is_the_first_layers_with_a_regressor_to_the_hints():
+def test_guided_layers_are_the_first_layers_with_a_regressor_to_the_hints():
     spec = dataclasses.replace(SPEC, conv="gated_conv", activation="relu", batch_norm=False)
     expected = ConvSpec(
         (6, 5),
@@ -262,16 +264,14 @@ def test_the_guided_part_is_the_first_layers_with_a_regressor_to_the_hints():
 
 
 @pytest.mark.parametrize("layers", [-1, 0, 4])
-def test_a_guided_layer_that_the_student_does_not_have_is_refused(layers):
+def test_guided_layers_that_the_student_does_not_have_are_refused(layers):
     with pytest.raises(ValueError, match=f"guided {layers}: .* 1 to 3"):
         guided_layers(SPEC, layers, 12)
 
 
 @pytest.mark.parametrize("conv", CONVS)
 @pytest.mark.parametrize("layers", [1, 2, 3])
-def test_what_is_carried_over_is_the_first_layers_with_their_statistics_and_nothing_else(
-    conv, layers
-):
+def test_copied_layers_are_the_first_ones_with_their_statistics_and_nothing_else(conv, layers):
     spec = dataclasses.replace(SPEC, conv=conv)
     guided = warmed(ConvNet(guided_layers(spec, layers, 12), seed=5))
     student = warmed(ConvNet(spec, seed=6), seed=30)
@@ -288,3 +288,29 @@ def test_what_is_carried_over_is_the_first_layers_with_their_statistics_and_noth
         assert not name.startswith(carried) or np.any(source != before[name]), name
     guided.convolutions[0].kernel.assign(0 * guided.convolutions[0].kernel)
     assert np.any(student.convolutions[0].kernel)  # a copy
+
+
+FLOPS_SPEC = ConvSpec((8, 6), (5, 3), (2, 1), (0, 0), input_channels=3, classes=4)
+
+
+def test_training_flops_worked_by_hand():
+    # 10 frames become 5. Layer 1: 5 * 3 * 8 multiply-adds per frame, forward and for the kernel.
+    # Layer 2: 3 * 8 * 6, the gradient of the input as well; the output layer: 6 * 4, all three.
+    assert training_flops(FLOPS_SPEC, 10) == 2 * 5 * (2 * 5 * 3 * 8 + 3 * 3 * 8 * 6 + 3 * 6 * 4)
+    gated = dataclasses.replace(FLOPS_SPEC, conv="gated_conv")
+    assert training_flops(gated, 9) == 2 * 5 * (2 * 5 * 3 * 16 + 3 * 3 * 8 * 12 + 3 * 6 * 4)
+
+
+@pytest.mark.parametrize("conv", CONVS)
+def test_training_flops_are_frames_times_weights(conv):
+    spec = ConvSpec(
+        (6, 5), (3, 7), (1, 1), (0, 0), conv=conv, batch_norm=False, input_channels=3, classes=5
+    )
+    kernels = [layer.kernel.shape.num_elements() for layer in ConvNet(spec).layers]
+    assert training_flops(spec, 10) == 2 * 10 * (2 * kernels[0] + 3 * sum(kernels[1:]))
+
+
+def test_network_refuses_to_train_without_a_seed():
+    network = ConvNet(SPEC)
+    with pytest.raises(Error, match="training needs a seed"):
+        network(tf.constant(noise(1, 9, 3)), tf.constant([9]), training=True)

@@ -1,4 +1,4 @@
-"""Rounding against the formula of Polino et al. 2018 in loops, training against a twin with rounded kernels."""
+"""Rounding against the formula of Polino et al. 2018, training against twins of rounded kernels."""
 
 import keras
 import numpy as np
@@ -38,7 +38,7 @@ def buckets(flat, bucket_size):
 
 
 def by_formula(values, bits, bucket_size):
-    """Q(v) = alpha * round((v - beta) / alpha * s) / s + beta, value by value, in float64; and alpha of each value."""
+    """Q(v) = alpha * round((v - beta) / alpha * s) / s + beta, in float64; and alpha."""
     s, found, alphas = 2**bits - 1, [], []
     for bucket in buckets(np.asarray(values, np.float64).ravel(), bucket_size):
         beta, alpha = min(bucket), max(bucket) - min(bucket)
@@ -48,7 +48,7 @@ def by_formula(values, bits, bucket_size):
 
 
 def by_levels(values, levels, bucket_size):
-    """The same for learned levels: alpha * (nearest level) + beta; alpha; and the number of the nearest level."""
+    """The same for learned levels; and the number of the nearest level."""
     found, alphas, codes = [], [], []
     for bucket in buckets(np.asarray(values, np.float64).ravel(), bucket_size):
         beta, alpha = min(bucket), max(bucket) - min(bucket)
@@ -71,14 +71,14 @@ def by_levels(values, levels, bucket_size):
         ([0, 0.4, 254.6, 255], 8, None, [0, 0, 255, 255]),
     ],
 )
-def test_equals_the_formula_worked_by_hand(values, bits, bucket_size, expected):
+def test_quantization_equals_the_formula_worked_by_hand(values, bits, bucket_size, expected):
     found = quantize_uniform(tf.constant(values, tf.float32), bits, bucket_size)
     np.testing.assert_allclose(found, expected, rtol=1e-6)
 
 
 @pytest.mark.parametrize("shape, bucket_size", SHAPES)
 @pytest.mark.parametrize("bits", range(1, 9))
-def test_equals_the_formula_for_any_shape_and_bucket(shape, bucket_size, bits):
+def test_quantization_equals_the_formula_for_any_shape_and_bucket(shape, bucket_size, bits):
     values = noise(*shape, seed=bits)
     found = quantize_uniform(values, bits, bucket_size)
     expected, alpha = by_formula(values, bits, bucket_size)
@@ -90,7 +90,7 @@ def test_equals_the_formula_for_any_shape_and_bucket(shape, bucket_size, bits):
 
 @pytest.mark.parametrize("stochastic", [False, True])
 @pytest.mark.parametrize("bits", [1, 3, 8])
-def test_the_least_and_the_largest_value_of_a_bucket_come_back_exactly(bits, stochastic):
+def test_quantization_gives_the_least_and_largest_value_of_a_bucket_back_exactly(bits, stochastic):
     values = noise(1000) * 10.0 ** np.arange(-5, 5).repeat(100).astype(np.float32) + 7
     found = quantize_uniform(values, bits, 30, stochastic)
     for bucket, rounded in zip(buckets(values, 30), buckets(found.numpy(), 30), strict=True):
@@ -99,7 +99,7 @@ def test_the_least_and_the_largest_value_of_a_bucket_come_back_exactly(bits, sto
 
 
 @pytest.mark.parametrize("stochastic", [False, True])
-def test_constant_buckets_stay_as_they_are(stochastic):
+def test_quantization_leaves_constant_buckets_as_they_are(stochastic):
     values = np.repeat(np.float32([0, -0.1, 3e-20, 1e20]), 4)
     for bits in range(1, 9):
         np.testing.assert_array_equal(quantize_uniform(values, bits, 4, stochastic), values)
@@ -131,7 +131,7 @@ def test_stochastic_rounding_is_right_on_average_and_lands_on_the_two_levels_bes
     ) < 4.5 / np.sqrt(inner.sum())
 
 
-def test_the_seed_decides_the_stochastic_rounding():
+def test_stochastic_rounding_is_decided_by_its_seed():
     values = noise(200)
     one, same, other = (
         quantize_uniform(values, 2, None, True, seed) for seed in ((1, 2), (1, 2), (1, 3))
@@ -153,13 +153,13 @@ def test_the_seed_decides_the_stochastic_rounding():
         (np.zeros([3, 0]), 4, None, r"shape \(3, 0\)"),
     ],
 )
-def test_what_cannot_be_quantized_is_refused(values, bits, bucket_size, told):
+def test_quantization_refuses_what_cannot_be_quantized(values, bits, bucket_size, told):
     with pytest.raises(ValueError, match=told):
         quantize_uniform(values, bits, bucket_size)
 
 
 def network(conv="conv", dropouts=(0.1, 0.2), **options):
-    """With biases and batch norm that are not those of the start, and kernels the same at each call."""
+    """A network whose biases and batch norm are not those of the start; always the same kernels."""
     made = ConvNet(ConvSpec(**SPEC, conv=conv, dropouts=dropouts), seed=1, **options)
     for number, variable in enumerate(
         variable for variable in made.variables if "levels" not in variable.path
@@ -170,7 +170,7 @@ def network(conv="conv", dropouts=(0.1, 0.2), **options):
 
 
 def twin(rounded, conv="conv", dropouts=(0.1, 0.2)):
-    """A network without quantizers, whose kernels are what `rounded` (by name) holds or those of the start."""
+    """A network without quantizers, whose kernels are those of `rounded` (by name)."""
     made = network(conv, dropouts)
     for name, variable in named_variables(made).items():
         if name in rounded:
@@ -203,7 +203,7 @@ def run(made, seed=(5, 6)):
 
 @pytest.mark.parametrize("conv", CONVS)
 @pytest.mark.parametrize("bits, bucket_size", [(2, 10), (5, None)])
-def test_forward_and_gradient_are_those_of_the_quantized_kernel(conv, bits, bucket_size):
+def test_quantizer_gives_forward_and_gradient_of_the_quantized_kernel(conv, bits, bucket_size):
     made = network(conv)
     quantize_kernels(made, bits, bucket_size)
     rounded = {
@@ -222,7 +222,7 @@ def test_forward_and_gradient_are_those_of_the_quantized_kernel(conv, bits, buck
     assert np.abs(gradients["layer01/kernel"] - plain["layer01/kernel"]).max() > 1e-4
 
 
-def test_the_gradient_is_applied_to_the_full_kernel():
+def test_quantizer_applies_the_gradient_to_the_full_kernel():
     made = network()
     quantize_kernels(made, 2, 10)
     full, (_, gradients) = kernels(made), run(made)
@@ -236,7 +236,7 @@ def test_the_gradient_is_applied_to_the_full_kernel():
 
 
 @pytest.mark.parametrize("options", [{}, {"stochastic": True}, {"learned": True}])
-def test_a_traced_step_computes_what_an_eager_one_does(options):
+def test_quantized_step_traced_computes_what_an_eager_one_does(options):
     made = network(levels=8 if "learned" in options else 0)
     quantize_kernels(made, 3, 10, **options)
 
@@ -285,7 +285,7 @@ def test_stochastic_rounding_reaches_each_layer_and_each_with_its_own_luck():
 
 
 @pytest.mark.parametrize("conv", CONVS)
-def test_a_learned_level_gets_the_gradient_of_the_weights_that_lie_there(conv):
+def test_learned_level_gets_the_gradient_of_the_weights_that_lie_there(conv):
     levels = [0.8, 0.05, 0.33, 1.1]  # in no order, and not all within [0, 1]
     made = network(conv, levels=4)
     quantize_kernels(made, 2, 10, learned=True)
@@ -306,7 +306,7 @@ def test_a_learned_level_gets_the_gradient_of_the_weights_that_lie_there(conv):
         np.testing.assert_allclose(gradients[name], expected[name], rtol=1e-3, atol=1e-5)
 
 
-def test_the_gradient_of_the_levels_equals_finite_differences_in_any_order_of_them():
+def test_learned_levels_gradient_equals_finite_differences_in_any_order_of_them():
     kernel, weights, order = tf.constant(noise(4, 6)), noise(4, 6, seed=1), [2, 0, 3, 1]
     levels = np.float32([0.1, 0.3, 0.45, 0.9])
 
@@ -355,7 +355,7 @@ def test_learned_levels_begin_evenly_spaced_and_only_they_biases_and_batch_norm_
 
 
 @pytest.mark.parametrize("learned", [False, True])
-def test_float_ends_leave_the_first_and_the_output_layer_as_they_are(learned):
+def test_skipping_first_and_last_leaves_these_layers_as_they_are(learned):
     made = network(levels=4 * learned)
     quantize_kernels(made, 2, 10, learned=learned, skip_first_and_last=True)
     rounded = {"layer02/kernel": by_formula(kernels(made)["layer02/kernel"], 2, 10)[0]}
@@ -382,7 +382,9 @@ def test_float_ends_leave_the_first_and_the_output_layer_as_they_are(learned):
         (8, 2, {"learned": True}, "levels=4"),
     ],
 )
-def test_attach_refuses_what_does_not_go_together_and_changes_nothing(levels, bits, options, told):
+def test_quantize_kernels_refuses_what_does_not_go_together_and_changes_nothing(
+    levels, bits, options, told
+):
     made = network(levels=levels)
     names = [variable.path for variable in made.trainable_variables]
     with pytest.raises(ValueError, match=told):
