@@ -1,7 +1,8 @@
-"""How dense the code is: python tests/density.py [FOLDER ...] prints a row for each wing, and its longest functions.
+"""How dense the code is: `python tests/density.py [FOLDER ...]` prints a row for each wing.
 
-A code line is one that is not blank, a comment or part of a docstring. Names are the names and attributes
-of the syntax tree. A function's length is the number of its code lines, decorators and signature included.
+A code line is one that is not blank, a comment or part of a docstring. Names are the names and
+attributes of the syntax tree. A function's length is the number of its code lines, decorators and
+signature included.
 """
 
 import ast
@@ -41,9 +42,9 @@ def measure(paths):
 
     Returns
     -------
-    dict: lines; code (lines); mean and longest (characters of a code line); wide (their number over
-    100 characters); names (a code line); comments (of their own, each 100 code lines); functions, a list
-    of (code lines, name, line number, path), the longest first.
+    dict: lines; code (lines); mean and longest (characters of a code line); wide (code lines over
+    100 characters); names (per code line); comments (lines of their own, per 100 code lines);
+    functions, a list of (code lines, name, line number, path), the longest first.
     """
     lines, lengths, names, comments, functions = 0, [], 0, 0, []
     for path in paths:
@@ -82,20 +83,18 @@ def wings(library):
 
 
 def main(libraries):
-    """Print the figures of libraries."""
+    """Print the figures of libraries, and their longest functions."""
     for library in libraries:
-        print(
-            f"{library}\n{'wing':14} lines  code  mean  longest  wide  names  comments  longest function"
-        )
+        print(library)
+        print("wing           lines  code  mean  longest  wide  names  comments  longest function")
         for wing, paths in wings(library).items():
             row = measure(paths)
             length, name, _, _ = (row["functions"] or [(0, "-", 0, "")])[0]
-            print(
-                f"{wing:14}{row['lines']:6}{row['code']:6}{row['mean']:6.1f}{row['longest']:9}{row['wide']:6}"
-                f"{row['names']:7.2f}{row['comments']:10.1f}  {length} ({name})"
-            )
+            sizes = f"{row['lines']:6}{row['code']:6}{row['mean']:6.1f}{row['longest']:9}"
+            shares = f"{row['wide']:6}{row['names']:7.2f}{row['comments']:10.1f}"
+            print(f"{wing:14}{sizes}{shares}  {length} ({name})")
         for length, name, number, path in measure(wings(library)["all"])["functions"][:12]:
-            print(f"{length:4} {path.relative_to(library)}:{number} {name}")
+            print(f"{length:4} {Path(path).relative_to(library)}:{number} {name}")
 
 
 if __name__ == "__main__":

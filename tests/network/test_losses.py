@@ -86,7 +86,7 @@ def test_distillation_of_a_student_that_agrees_with_its_teacher_is_zero():
 
 
 def test_distillation_gradient_has_the_same_size_at_any_temperature():
-    """For small logits the divergence is their squared distance / (2 T^2), which T^2 makes up for."""
+    """For small logits the divergence is their squared distance / (2 T^2): T^2 cancels it."""
     student, teacher, lengths = pair(scale=0.05)
     sizes = []
     for temperature in (1.0, 2.0, 8.0):
