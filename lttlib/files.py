@@ -165,7 +165,7 @@ def verify_checksum(metadata, *contents) -> dict:
 
 
 def _checksum_text(metadata, contents) -> str:
-    """The checksum of metadata and contents as files hold it: eight hexadecimal digits."""
+    """Return the checksum of metadata and contents as files hold it: eight hexadecimal digits."""
     text = json.dumps(metadata, sort_keys=True)
     return f"{checksum(text.encode(), *contents):08x}"
 

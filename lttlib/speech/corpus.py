@@ -59,13 +59,14 @@ def fetch_corpus(name, root):
 
 def _fetch_archive(archive, name, root):
     """Bring the splits of an archive of the corpus `name` to `root`, unless they are there."""
+    # Nothing to do if all is there; a split of another origin is not replaced.
     path = root / ".downloads" / archive.file_name
     done = path.with_name(f"{path.name}.done")
     existing = [split for split in archive.splits if (root / split).exists()]
     if done.exists() and len(existing) == len(archive.splits):
         return
     if existing:
-        raise CorpusError(f"is not (all) of {name}", path=root / existing[0], cure=ELSEWHERE)
+        raise CorpusError(f"not (all) of {name}", path=root / existing[0], cure=ELSEWHERE)
 
     # The splits are moved last: all that may fail has been done by then.
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -123,6 +124,7 @@ def synthesise_corpus(root, minutes=None, speakers=None, seed=0):
         If the folder holds something else, a split or number of speakers does not exist, or
         espeak-ng fails.
     """
+    # The request.
     root = Path(root)
     if minutes is None:
         minutes = MINUTES
@@ -132,6 +134,7 @@ def synthesise_corpus(root, minutes=None, speakers=None, seed=0):
         cure = f"choose among {', '.join(synthesis.SPLITS)}"
         raise CorpusError(f"no split {unknown} is synthesised", cure=cure)
 
+    # What is there: the same corpus, something else, or nothing.
     description = _describe(minutes, speakers, seed)
     if _read_description(root) in (description, _without_number(description)):
         return root
@@ -139,6 +142,7 @@ def synthesise_corpus(root, minutes=None, speakers=None, seed=0):
         problem = f"holds something else than {description}"
         raise CorpusError(problem, path=root, cure=ELSEWHERE)
 
+    # The corpus is moved to its place when it is whole.
     with temporary_folder(root) as temporary:
         folder = temporary / "corpus"
         for split in minutes:
@@ -150,7 +154,7 @@ def synthesise_corpus(root, minutes=None, speakers=None, seed=0):
 
 
 def _describe(minutes, speakers, seed):
-    """All that the bytes of a synthesised corpus depend on."""
+    """Return what the bytes of a synthesised corpus depend on."""
     return {
         "minutes": minutes,
         "speakers": {split: speakers[split] for split in minutes},

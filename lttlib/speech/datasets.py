@@ -66,7 +66,7 @@ def _digit_files(unpacked):
 
 
 def _join(waves, pauses):
-    """Waves one after the other, a pause of so many samples before each."""
+    """Join waves, with a pause of so many samples before each."""
     padded = [np.pad(wave, (pause, 0)) for wave, pause in zip(waves, pauses, strict=True)]
     return np.concatenate(padded)
 

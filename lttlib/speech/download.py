@@ -50,9 +50,11 @@ def download_file(url, path, known_hash=None):
     import pooch  # pooch and requests come with the course, not with the base
     import requests
 
+    # The hash that is published, or else that of the first download.
     hash_path = _hash_path(path)
     if known_hash is None and hash_path.exists():
         known_hash = _read_hash(hash_path)
+    # pooch verifies the hash and moves the file to its place, but cannot continue a download.
     part = path.with_name(f"{path.name}.part")
 
     def resume(url, output_path, _):
@@ -73,12 +75,12 @@ def download_file(url, path, known_hash=None):
 
 
 def _hash_path(path):
-    """Where the hash of a first download is kept."""
+    """Return the path at which the hash of a first download is kept."""
     return path.with_name(f"{path.name}.sha256")
 
 
 def _read_hash(hash_path):
-    """The hash of the first download."""
+    """Read the hash of the first download."""
     known_hash = hash_path.read_bytes().decode("ascii", "replace").strip()
     if not re.fullmatch("sha256:[0-9a-f]{64}", known_hash):
         cure = "remove it, and the next download is trusted"
@@ -143,7 +145,7 @@ def _read_to_end(file):
 
 
 def _refuse_outside(member, folder):
-    """The standard library's filter "data", but absolute paths are refused, not made relative."""
+    """Apply the standard filter "data", but refuse absolute paths: it makes them relative."""
     if Path(member.name).is_absolute():
         raise tarfile.AbsolutePathError(member)
     return tarfile.data_filter(member, str(folder))

@@ -71,13 +71,13 @@ def read_corpus(root, splits):
 
 
 def _subfolders(root):
-    """Folders in a folder, sorted, without hidden ones."""
+    """List the folders in a folder, sorted, without hidden ones."""
     folders = (path for path in root.iterdir() if path.is_dir())
     return sorted(folder for folder in folders if not folder.name.startswith("."))
 
 
 def _split_folders(root, split):
-    """Folders of `root` that make up a split: several where its name has no hyphen."""
+    """List the folders that make up a split: maybe several if its name has no hyphen."""
     folders = _subfolders(root)
     if "-" in split:
         return [folder for folder in folders if folder.name == split]
@@ -85,7 +85,7 @@ def _split_folders(root, split):
 
 
 def _missing_split(root, split):
-    """The error for a split that `root` does not hold."""
+    """Return the error for a split that `root` does not hold."""
     folders = _subfolders(root)
     parents = [folder for folder in folders if _split_folders(folder, split)]
     if parents:
@@ -97,7 +97,7 @@ def _missing_split(root, split):
 
 
 def _read_split(folders, split):
-    """The utterances in the folders of one split, sorted by id."""
+    """List the utterances in the folders of one split, sorted by id."""
     transcripts = _read_transcripts(folders)
     recordings = _find_recordings(folders)
     if not transcripts and not recordings:
@@ -150,7 +150,7 @@ def _find_recordings(folders):
 
 
 def _glob_sorted(folders, pattern):
-    """Paths that match in each of the folders, in the order of the folders."""
+    """List the paths that match in each of the folders, in the order of the folders."""
     matches = (sorted(folder.glob(pattern)) for folder in folders)
     return itertools.chain.from_iterable(matches)
 

@@ -89,30 +89,6 @@ SLOT = re.compile(r"\{(\w+)\}")
 MIN_WORDS, MAX_WORDS = 3, 9
 MAY_REPEAT = ("the", "a", "to")
 
-# Voices. Great Britain, whose language is en-gb, is called "en" by espeak-ng.
-ACCENTS = ("en-us", "en", "en-gb-scotland", "en-029", "en-us-nyc", "en-gb-x-rp")
-# Variants of espeak-ng (voices/!v) that sound like a person: the timbres. Each is in one split,
-# without near doubles of it in another. Left out: whispers, robots, croaks and other effects, the
-# buzzing klatt voices, voices without a third formant (Andy, Lee), voices that clip (paul, antonio,
-# Marco, ed), doubles (Hugo, Henrique and Diogo of Denis, say), and voices with breath (f2, f3, f5,
-# Alicia, victor): espeak-ng 1.52 speaks them differently in every process.
-VARIANTS = {
-    "train": """f4 Andrea Annie anika grandma m1 m3 m4 m5 m6 m7 m8 Alex
-        Denis Mario Michael Nguyen marcelo max pablo robert""".split(),
-    "dev": "f1 steph m2 boris".split(),
-    "test": "linda shelby quincy Gene".split(),
-}
-# Nominal words per minute; with the pauses, 1.6 to 3.9 words per second, 2.5 in the median.
-RATES = 115, 160
-PITCHES = 35, 65  # of 100; 50 is the variant's own
-
-# Rooms.
-LEVELS = -28.0, -20.0  # dB of full scale, root mean square
-LEVEL_CHANGES = -2, 2  # dB, of each sentence
-NOISES = -40.0, -25.0  # dB of the speech's level
-PAUSES = 0.05, 0.3  # seconds before and after a sentence
-PEAK = 0.9  # of full scale, at most
-
 
 def split_of(sentence):
     """Return the split of a sentence: "dev" or "test" for a tenth of all each, else "train"."""
@@ -154,6 +130,30 @@ def _repeats(words):
     """Whether a word stands twice, other than articles and the like."""
     content = [word for word in words if word not in MAY_REPEAT]
     return len(content) > len(set(content))
+
+
+# Great Britain, whose language is en-gb, is called "en" by espeak-ng.
+ACCENTS = ("en-us", "en", "en-gb-scotland", "en-029", "en-us-nyc", "en-gb-x-rp")
+# Variants of espeak-ng (voices/!v) that sound like a person: the timbres. Each is in one split,
+# without near doubles of it in another. Left out: whispers, robots, croaks and other effects, the
+# buzzing klatt voices, voices without a third formant (Andy, Lee), voices that clip (paul, antonio,
+# Marco, ed), doubles (Hugo, Henrique and Diogo of Denis, say), and voices with breath (f2, f3, f5,
+# Alicia, victor): espeak-ng 1.52 speaks them differently in every process.
+VARIANTS = {
+    "train": """f4 Andrea Annie anika grandma m1 m3 m4 m5 m6 m7 m8 Alex
+        Denis Mario Michael Nguyen marcelo max pablo robert""".split(),
+    "dev": "f1 steph m2 boris".split(),
+    "test": "linda shelby quincy Gene".split(),
+}
+# Nominal words per minute; with the pauses, 1.6 to 3.9 words per second, 2.5 in the median.
+RATES = 115, 160
+PITCHES = 35, 65  # of 100; 50 is the variant's own
+
+LEVELS = -28.0, -20.0  # dB of full scale, root mean square
+LEVEL_CHANGES = -2, 2  # dB, of each sentence
+NOISES = -40.0, -25.0  # dB of the speech's level
+PAUSES = 0.05, 0.3  # seconds before and after a sentence
+PEAK = 0.9  # of full scale, at most
 
 
 @dataclass(frozen=True)

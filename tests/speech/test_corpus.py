@@ -20,7 +20,7 @@ from lttlib.speech import (
     text,
 )
 
-HOME = Path(__file__).resolve().parents[2]
+REPOSITORY = Path(__file__).resolve().parents[2]
 MINUTES = {"train": 0.3, "dev": 0.1, "test": 0.1}
 SPEAKERS = {"train": 4, "dev": 2, "test": 2}
 SMALL = {"minutes": MINUTES, "speakers": SPEAKERS, "seed": 3}
@@ -93,7 +93,7 @@ def test_synthesised_corpus_has_the_same_bytes_after_other_speech_and_in_another
         "from lttlib.speech import synthesise_corpus; "
         f"synthesise_corpus({str(tmp_path / 'other')!r}, **{SMALL!r})"
     )
-    subprocess.run([sys.executable, "-c", program], check=True, timeout=60, cwd=HOME)
+    subprocess.run([sys.executable, "-c", program], check=True, timeout=60, cwd=REPOSITORY)
     assert contents(tmp_path / "other") == contents(synthetic)
     other_seed = synthesise_corpus(tmp_path / "seed", **(SMALL | {"seed": 4}))
     assert contents(other_seed) != contents(synthetic)
@@ -184,11 +184,11 @@ def test_synthesise_corpus_without_espeak_names_the_cure_and_leaves_nothing(
 
 def described_by(data):
     """A folder whose synthesis.json holds these bytes."""
-    return naming("spoken", content("spoken/synthesis.json", data))
+    return naming("synthetic", content("synthetic/synthesis.json", data))
 
 
 def synthesise(workspace, path):
-    synthesise_corpus(workspace / "spoken", {"dev": 0.1})
+    synthesise_corpus(workspace / "synthetic", {"dev": 0.1})
 
 
 BAD_SYNTHESIS = [
