@@ -1,4 +1,4 @@
-"""Files that are there whole or not at all, and how far the work on them has come."""
+"""Files that are whole or absent, their checksums, and the progress of long work."""
 
 import errno
 import glob
@@ -11,16 +11,20 @@ import zlib
 from contextlib import contextmanager
 from pathlib import Path
 
-PATIENCE = 2  # seconds of work that pass without a bar
-BATCH_SECONDS = 600  # between two lines of progress where nobody watches
-NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+from lttlib import Error
+
+PATIENCE = 2  # seconds of work before a bar appears
+BATCH_SECONDS = 600  # between two lines of progress in a batch run
+DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+CHECKSUM_KEY = "crc32"
 
 
 @contextmanager
 def atomic_write(path):
-    """A temporary path beside `path` to write to; it takes its place at the end, and goes if anything fails.
+    """Write a file whole or not at all: the temporary path that is given is renamed at the end.
 
-    What a killed process of this machine left of the same file goes as well.
+    If anything fails, the temporary file is removed and the old file at `path` stays. Temporary
+    files of the same path that killed processes of this machine left are removed as well.
 
     Parameters
     ----------
@@ -34,16 +38,15 @@ def atomic_write(path):
     Raises
     ------
     OSError
-        If there is no room for it, whichever library says so and in whatever class of error; what stood at `path` is
-        kept.
+        If the disk is full, whatever class of error a library has for it.
     """
-    path, temporary = Path(path), _temporary_path(path)
+    path = Path(path)
+    temporary = _temporary_path(path)
     try:
         with disk_full_errors(path):
             yield temporary
-            with open(
-                temporary, "rb+"
-            ) as file:  # a rename that outlives a power cut shall not name an empty file
+            # Sync before the rename: otherwise a power cut can leave an empty file at `path`.
+            with open(temporary, "rb+") as file:
                 os.fsync(file.fileno())
             os.replace(temporary, path)
     finally:
@@ -52,7 +55,9 @@ def atomic_write(path):
 
 @contextmanager
 def temporary_folder(path):
-    """A folder beside `path` to work in; it goes at the end, and so does what a killed process left of the same.
+    """Make a folder next to `path` to work in; it is removed at the end.
+
+    Those that killed processes of this machine left for the same path are removed as well.
 
     Yields
     ------
@@ -67,109 +72,106 @@ def temporary_folder(path):
 
 
 def _temporary_path(path):
-    """Name of this process for what shall become `path`; those of processes that have ended are removed."""
+    """Return a temporary path next to `path`; delete those of dead processes."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    name = f".{path.name}.{platform.node()}."
-    for left in path.parent.glob(f"{glob.escape(name)}*"):
-        if not _is_alive(left.name.removeprefix(name)):
-            shutil.rmtree(left) if left.is_dir() else left.unlink(missing_ok=True)
-    return path.with_name(f"{name}{os.getpid()}")
-
-
-@contextmanager
-def disk_full_errors(path):
-    """Where there is no room to write `path`, an OSError says so, whatever class of error a library has for it."""
-    try:
-        yield
-    except Exception as error:
-        for number in NO_ROOM:
-            if getattr(error, "errno", None) == number or os.strerror(number) in str(error):
-                cure = "make room and start again: what was finished before is kept"
-                raise OSError(
-                    f"{path}: no room to write it ({os.strerror(number)}); {cure}"
-                ) from error
-        raise
+    prefix = f".{path.name}.{platform.node()}."
+    for leftover in path.parent.glob(f"{glob.escape(prefix)}*"):
+        if _is_alive(leftover.name.removeprefix(prefix)):
+            continue
+        if leftover.is_dir():
+            shutil.rmtree(leftover)
+        else:
+            leftover.unlink(missing_ok=True)
+    return path.with_name(f"{prefix}{os.getpid()}")
 
 
 def _is_alive(process: str) -> bool:
-    """Whether a process of this number runs, as far as can be told."""
+    """Whether a process of this number runs, as far as that can be known."""
     try:
         os.kill(int(process), 0)
     except (ProcessLookupError, ValueError):
         return False
-    except PermissionError:  # somebody else's
+    except PermissionError:  # of another user
         return True
     return True
 
 
+@contextmanager
+def disk_full_errors(path):
+    """Raise an OSError that names `path` and the cure where the disk is full.
+
+    TensorFlow and safetensors wrap the system's error in one of their own that has no `errno`, so
+    that the system's words are searched for in the message.
+    """
+    try:
+        yield
+    except Exception as error:
+        for number in DISK_FULL:
+            words = os.strerror(number)
+            if getattr(error, "errno", None) == number or words in str(error):
+                cure = "make room and start again: what was finished before is kept"
+                raise OSError(f"{path}: no room to write it ({words}); {cure}") from error
+        raise
+
+
 def write_json(path, value) -> None:
     """Write a value as readable JSON."""
+    text = json.dumps(value, indent=1, ensure_ascii=False)
     with atomic_write(path) as temporary:
-        temporary.write_text(
-            json.dumps(value, indent=1, ensure_ascii=False) + "\n", encoding="utf-8"
-        )
-
-
-def progress(items=None, **options):
-    """A bar with rate and time left, as `tqdm.tqdm` makes it with these options, once work takes more than a moment.
-
-    In a batch run (LTT_BATCH) it is a line every ten minutes.
-    """
-    from tqdm import tqdm  # comes with the course, not with the base
-
-    every = {"delay": PATIENCE}
-    if "LTT_BATCH" in os.environ:
-        every = {
-            "delay": BATCH_SECONDS,
-            "mininterval": BATCH_SECONDS,
-            "maxinterval": BATCH_SECONDS,
-            "ncols": 100,
-        }
-    return tqdm(items, leave=False, **every, **options)
-
-
-CHECKSUM_KEY = "crc32"
+        temporary.write_text(f"{text}\n", encoding="utf-8")
 
 
 def parse_json(text) -> dict:
-    """The JSON object that a text or UTF-8 bytes hold.
+    """Return the JSON object of a text or of UTF-8 bytes.
 
     Raises
     ------
-    ValueError
+    Error
         If it is anything else.
     """
     try:
         value = json.loads(text)
+    except ValueError as error:  # not JSON, or not UTF-8
+        raise Error(str(error)) from error
     except RecursionError as error:  # brackets within brackets, thousands deep
-        raise ValueError("nothing that lttlib writes is nested as deep") from error
+        raise Error("nested too deeply for anything that lttlib writes") from error
     if not isinstance(value, dict):
-        raise ValueError(f"a JSON object is needed, not {type(value).__name__}")
+        raise Error(f"a JSON object is needed, not {type(value).__name__}")
     return value
 
 
-def with_checksum(facts, *contents) -> dict:
-    """Facts with a checksum of them, and of contents (bytes or arrays) that lie elsewhere in the file."""
-    return facts | {CHECKSUM_KEY: _seal(facts, contents)}
+def with_checksum(metadata, *contents) -> dict:
+    """Add a checksum to metadata: of them and of contents (bytes or arrays) elsewhere in a file."""
+    return metadata | {CHECKSUM_KEY: _checksum_text(metadata, contents)}
 
 
-def verify_checksum(sealed, *contents) -> dict:
-    """The facts without their seal. Those of files written before there were seals have none, and pass.
+def verify_checksum(metadata, *contents) -> dict:
+    """Verify the checksum and return the metadata without it.
+
+    Metadata of versions before there were checksums have none, and pass.
 
     Raises
     ------
-    ValueError
-        If they or the contents are not those that were sealed.
+    Error
+        If the checksum is not that of metadata and contents.
     """
-    facts = {name: value for name, value in sealed.items() if name != CHECKSUM_KEY}
-    if CHECKSUM_KEY in sealed and sealed[CHECKSUM_KEY] != _seal(facts, contents):
-        raise ValueError("its checksum is wrong, bytes have changed")
-    return facts
+    metadata = dict(metadata)
+    if CHECKSUM_KEY not in metadata:
+        return metadata
+    if metadata.pop(CHECKSUM_KEY) != _checksum_text(metadata, contents):
+        raise Error("its checksum is wrong, bytes have changed")
+    return metadata
+
+
+def _checksum_text(metadata, contents) -> str:
+    """Return the checksum of metadata and contents as files hold it: eight hexadecimal digits."""
+    text = json.dumps(metadata, sort_keys=True)
+    return f"{checksum(text.encode(), *contents):08x}"
 
 
 def checksum(*contents) -> int:
-    """CRC-32 of bytes or arrays, one after the other: notices damage."""
+    """CRC-32 of bytes or arrays, one after the other, against damage."""
     value = 0
     for content in contents:
         value = zlib.crc32(content, value)
@@ -177,13 +179,26 @@ def checksum(*contents) -> int:
 
 
 def fingerprint(*contents) -> str:
-    """SHA-256 of bytes or arrays, one after the other, in hexadecimal: tells contents apart."""
+    """SHA-256 of bytes or arrays, one after the other, in hexadecimal: it identifies contents."""
     digest = hashlib.sha256()
     for content in contents:
         digest.update(content)
     return digest.hexdigest()
 
 
-def _seal(facts, contents) -> str:
-    """The checksum of metadata and contents as it stands in files: as long as any other."""
-    return f"{checksum(json.dumps(facts, sort_keys=True).encode(), *contents):08x}"
+def progress(items=None, **options):
+    """Return a `tqdm.tqdm` with these options that appears once work takes more than a moment.
+
+    In a batch run (LTT_BATCH) it prints a line every ten minutes.
+    """
+    from tqdm import tqdm  # comes with the course, not with the base
+
+    timing = {"delay": PATIENCE}
+    if "LTT_BATCH" in os.environ:
+        timing = {
+            "delay": BATCH_SECONDS,
+            "mininterval": BATCH_SECONDS,
+            "maxinterval": BATCH_SECONDS,
+            "ncols": 100,
+        }
+    return tqdm(items, leave=False, **timing, **options)

@@ -1,4 +1,4 @@
-"""Files are there whole or not at all."""
+"""Files are whole or absent, checksums notice damage, and long work shows its progress."""
 
 import json
 import os
@@ -6,51 +6,79 @@ import subprocess
 import sys
 import time
 
+import numpy as np
 import pytest
 
-from lttlib import files
-from lttlib.files import atomic_write, progress, temporary_folder, write_json
+from lttlib import Error, files
+from lttlib.files import (
+    CHECKSUM_KEY,
+    atomic_write,
+    parse_json,
+    progress,
+    temporary_folder,
+    verify_checksum,
+    with_checksum,
+    write_json,
+)
 
 
-def test_a_failure_keeps_the_old_file_and_leaves_nothing_beside_it(tmp_path):
+def test_atomic_write_that_fails_keeps_the_old_file_and_leaves_nothing_beside_it(tmp_path):
     path = tmp_path / "a" / "x.json"
     write_json(path, {"old": 1})
     with pytest.raises(ZeroDivisionError), atomic_write(path) as temporary:
         temporary.write_text("half")
         assert json.loads(path.read_text()) == {"old": 1}, "until the end, the old file stands"
         raise ZeroDivisionError
-    assert json.loads(path.read_text()) == {"old": 1} and list(path.parent.iterdir()) == [path]
+    assert json.loads(path.read_text()) == {"old": 1}
+    assert list(path.parent.iterdir()) == [path]
 
 
-def test_what_cannot_be_json_does_not_destroy_what_was_there(tmp_path):
-    write_json(tmp_path / "x.json", ["É", 1.5])
+def test_write_json_of_what_cannot_be_json_does_not_destroy_what_was_there(tmp_path):
+    path = tmp_path / "x.json"
+    write_json(path, ["É", 1.5])
     with pytest.raises(TypeError):
-        write_json(tmp_path / "x.json", {"set": {1}})
-    assert (tmp_path / "x.json").read_text(encoding="utf-8") == '[\n "É",\n 1.5\n]\n'
-    assert len(list(tmp_path.iterdir())) == 1
+        write_json(path, {"set": {1}})
+    assert path.read_text(encoding="utf-8") == '[\n "É",\n 1.5\n]\n'
+    assert list(tmp_path.iterdir()) == [path]
 
 
-def test_what_a_killed_process_left_goes_and_what_a_running_one_writes_stays(tmp_path):
-    with atomic_write(tmp_path / "x") as mine:
-        assert mine.name.endswith(f".{os.getpid()}")
-        running, other = mine.with_suffix(f".{os.getppid()}"), mine.with_name(".y" + mine.suffix)
-        for path in (mine, running, other):
+def dead_process():
+    """The number of a process that has ended."""
+    process = subprocess.Popen([sys.executable, "-c", ""])
+    process.wait()
+    return process.pid
+
+
+def test_atomic_write_removes_what_a_dead_process_left_and_keeps_what_a_running_one_writes(
+    tmp_path,
+):
+    with atomic_write(tmp_path / "x") as own:
+        assert own.name.endswith(f".{os.getpid()}")
+        of_running = own.with_suffix(f".{os.getppid()}")
+        of_other_file = own.with_name(".y" + own.suffix)
+        for path in (own, of_running, of_other_file):
             path.write_text("half")
-    gone = subprocess.Popen([sys.executable, "-c", ""])
-    gone.wait()
-    left = running.with_suffix(f".{gone.pid}")
-    left.write_text("half")
+    of_dead = of_running.with_suffix(f".{dead_process()}")
+    of_dead.write_text("half")
     write_json(tmp_path / "x", 1)
-    assert not left.exists() and running.exists() and other.exists()
+    assert not of_dead.exists()
+    assert of_running.exists() and of_other_file.exists()
 
 
-def test_a_folder_to_work_in_goes_at_the_end_and_so_does_what_a_killed_process_left(tmp_path):
-    program = "import os, sys; from lttlib.files import temporary_folder\nwith temporary_folder(sys.argv[1]) as folder:\n    os.abort()"
-    subprocess.run([sys.executable, "-c", program, tmp_path / "corpus"], capture_output=True)
-    (left,) = tmp_path.iterdir()
+ABORT = """
+import os, sys
+from lttlib.files import temporary_folder
+with temporary_folder(sys.argv[1]) as folder:
+    os.abort()
+"""
+
+
+def test_temporary_folder_goes_at_the_end_and_so_does_what_a_killed_process_left(tmp_path):
+    subprocess.run([sys.executable, "-c", ABORT, tmp_path / "corpus"], capture_output=True)
+    (leftover,) = tmp_path.iterdir()
     with pytest.raises(ZeroDivisionError), temporary_folder(tmp_path / "corpus") as folder:
         (folder / "half").write_text("half")
-        assert list(tmp_path.iterdir()) == [folder] != [left]
+        assert list(tmp_path.iterdir()) == [folder] != [leftover]
         raise ZeroDivisionError
     assert not list(tmp_path.iterdir())
 
@@ -78,31 +106,67 @@ with atomic_write(path) as temporary:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("writer", ["python", "safetensors", "tensorflow"])
-def test_where_there_is_no_room_the_error_says_so_and_the_old_file_stays(tmp_path, writer):
-    """Each library has an error of its own for this. What a full disk is for them, a limit on a file's size is too."""
-    write_json(tmp_path / "x", "old")
-    ran = subprocess.run(
-        [sys.executable, "-c", WRITERS, tmp_path / "x", writer], capture_output=True, text=True
-    )
-    last, path = ran.stderr.strip().splitlines()[-1], tmp_path / "x"
-    assert last.startswith(
-        f"OSError: {path}: no room to write it (File too large); make room and start again"
-    )
-    assert [path.name for path in tmp_path.iterdir()] == ["x"] and json.loads(
-        (tmp_path / "x").read_text()
-    ) == "old"
+def test_atomic_write_names_a_full_disk_and_keeps_the_old_file(tmp_path, writer):
+    """Each library has its own error for this. A limit on a file's size stands for a full disk."""
+    path = tmp_path / "x"
+    write_json(path, "old")
+    command = [sys.executable, "-c", WRITERS, path, writer]
+    process = subprocess.run(command, capture_output=True, text=True)
+    last_line = process.stderr.strip().splitlines()[-1]
+    problem = f"OSError: {path}: no room to write it (File too large)"
+    assert last_line.startswith(f"{problem}; make room and start again")
+    assert list(tmp_path.iterdir()) == [path]
+    assert json.loads(path.read_text()) == "old"
+
+
+@pytest.mark.parametrize(
+    "data, message",
+    [
+        (b"", "Expecting value"),
+        (b'{"a": ', "Expecting value"),
+        (b'{"a": "\xff\xfe"}', "utf-8"),
+        (b"[1, 2]", "a JSON object is needed, not list"),
+        (b"28", "a JSON object is needed, not int"),
+        (b"[" * 100_000, "nested too deeply"),
+    ],
+)
+def test_parse_json_refuses_all_but_an_object(data, message):
+    assert parse_json(b'{"a": [1]}') == parse_json('{"a": [1]}') == {"a": [1]}
+    with pytest.raises(Error, match=message):
+        parse_json(data)
+
+
+def test_checksum_notices_what_changes_in_metadata_and_contents():
+    metadata = {"b": 1, "a": "É"}
+    contents = (b"bytes", np.arange(3))
+    checked = with_checksum(metadata, *contents)
+    assert verify_checksum(checked, *contents) == metadata
+    assert verify_checksum(metadata, *contents) == metadata, "of before there were checksums"
+    assert CHECKSUM_KEY in checked and CHECKSUM_KEY not in metadata
+    for changed, *changed_contents in (
+        (checked | {"b": 2}, *contents),
+        (checked | {CHECKSUM_KEY: None}, *contents),
+        (checked, b"bytez", np.arange(3)),
+        (checked, b"bytes", np.arange(4)),
+    ):
+        with pytest.raises(Error, match="checksum is wrong"):
+            verify_checksum(changed, *changed_contents)
 
 
 def test_progress_is_a_bar_for_a_person_and_seldom_a_line_in_a_batch_run(monkeypatch, capsys):
     def shown():
-        assert [time.sleep(0.15) or item for item in progress(range(3), desc="work")] == [0, 1, 2]
+        items = []
+        for item in progress(range(3), desc="work"):
+            time.sleep(0.15)
+            items.append(item)
+        assert items == [0, 1, 2]
         return capsys.readouterr().err
 
     monkeypatch.delenv("LTT_BATCH", raising=False)
     assert shown() == ""  # a moment's work
     monkeypatch.setattr(files, "PATIENCE", 0)
-    told = shown()
-    assert "work" in told and "2/3" in told and "it/s" in told
+    bar = shown()
+    assert "work" in bar and "2/3" in bar and "it/s" in bar
     monkeypatch.setenv("LTT_BATCH", "1")
     assert shown() == ""
     monkeypatch.setattr(files, "BATCH_SECONDS", 0.1)

@@ -1,4 +1,4 @@
-"""Where speech comes from: a folder in the LibriSpeech layout, a download, or a synthesiser; and its text."""
+"""Where speech comes from: a folder, a download or a synthesiser. And what becomes of its text."""
 
 from lttlib.speech import text
 from lttlib.speech.corpus import fetch_corpus, get_corpus, synthesise_corpus

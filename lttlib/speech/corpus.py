@@ -1,34 +1,41 @@
-"""Where speech comes from: a folder in the LibriSpeech layout, a download, or a synthesised corpus.
-
-The layout is `<split>/<speaker>/<chapter>/<id>.flac` with `<speaker>-<chapter>.trans.txt` beside it: a line an
-utterance.
-"""
+"""Get a corpus: download one that others made, or synthesise one."""
 
 import itertools
 import json
 from importlib import metadata
+from operator import itemgetter
 from pathlib import Path
 
 from lttlib.files import parse_json, temporary_folder
-from lttlib.speech import synthesis
+from lttlib.speech import download, synthesis
 from lttlib.speech.datasets import CORPORA
 from lttlib.speech.layout import CorpusError, write_chapter
 
+MINUTES = {"train": 30, "dev": 3, "test": 3}
+SPEAKERS = {"train": 120, "dev": 8, "test": 8}
+DESCRIPTION_FILE = "synthesis.json"
+# What stood for version 1 with espeakng-loader 0.2.4 before versions had numbers: a checksum.
+UNNUMBERED_VERSION = 2054655564
+ELSEWHERE = "remove it or name another folder"
+
 
 def get_corpus(name, root):
-    """Make ("synthetic": `synthesise`) or download (`fetch`) a corpus unless it is there; give its folder."""
-    return synthesise_corpus(root) if name == "synthetic" else fetch_corpus(name, root)
+    """Return the folder of a corpus; download it, or synthesise "synthetic", unless it is there."""
+    if name == "synthetic":
+        return synthesise_corpus(root)
+    return fetch_corpus(name, root)
 
 
 def fetch_corpus(name, root):
-    """Download a corpus of data/README.md, unless it is there; the archives are removed once unpacked.
+    """Download a corpus of data/README.md, unless it is there.
 
     Parameters
     ----------
     name : str
         A name of `CORPORA`.
-    root : path
-        Folder of the corpus. A split appears in it whole or not at all.
+    root : path-like
+        Folder of the corpus. A split appears in it whole or not at all; archives are removed once
+        they are unpacked.
 
     Returns
     -------
@@ -38,59 +45,68 @@ def fetch_corpus(name, root):
     Raises
     ------
     CorpusError
-        If no corpus has this name, `root` has such a split from elsewhere, the download stops (the next call continues
-        it), or its hash or contents are not as they should be.
+        If no corpus has this name, `root` has such a split from elsewhere, the download stops (the
+        next call continues it), or its hash or contents are wrong.
     """
-    from lttlib.speech import download  # pooch and requests come with the course, not with the base
-
     if name not in CORPORA:
-        raise CorpusError(f"no corpus {name!r}: choose among synthetic, {', '.join(CORPORA)}")
+        cure = f"choose among synthetic, {', '.join(CORPORA)}"
+        raise CorpusError(f"no corpus {name!r}", cure=cure)
     root = Path(root)
-    downloads = root / ".downloads"
     for archive in CORPORA[name]:
-        file = downloads / archive.url.rpartition("/")[2]
-        done = file.with_name(f"{file.name}.done")
-        there = [split for split in archive.splits if (root / split).exists()]
-        if done.exists() and len(there) == len(archive.splits):
-            continue
-        if there:
-            raise CorpusError(
-                f"{root / there[0]} is not (all) of {name}: remove it or name another folder"
-            )
-        downloads.mkdir(parents=True, exist_ok=True)
-        try:
-            download.download_file(archive.url, file, archive.hash)
-            with temporary_folder(root / "unpacking") as temporary:
-                download.unpack(file, temporary)
-                try:
-                    made = archive.arrange(temporary)
-                except (FileNotFoundError, LookupError, RuntimeError, ValueError) as error:
-                    cure = f"has it changed at {archive.url}? Remove it to download it again"
-                    raise CorpusError(
-                        f"{file} holds something else than {name} ({error!r}): {cure}"
-                    ) from error
-                if missing := [split for split in archive.splits if not (made / split).is_dir()]:
-                    raise CorpusError(
-                        f"{file} holds no {', '.join(missing)}: has it changed at {archive.url}?"
-                    )
-                for split in archive.splits:
-                    (made / split).rename(root / split)
-        except download.ArchiveError as error:
-            raise CorpusError(str(error)) from error
-        done.touch()
-        file.unlink()
+        _fetch_archive(archive, name, root)
     return root
 
 
+def _fetch_archive(archive, name, root):
+    """Bring the splits of an archive of the corpus `name` to `root`, unless they are there."""
+    # Nothing to do if all is there; a split of another origin is not replaced.
+    path = root / ".downloads" / archive.file_name
+    done = path.with_name(f"{path.name}.done")
+    existing = [split for split in archive.splits if (root / split).exists()]
+    if done.exists() and len(existing) == len(archive.splits):
+        return
+    if existing:
+        raise CorpusError(f"not (all) of {name}", path=root / existing[0], cure=ELSEWHERE)
+
+    # The splits are moved last: all that may fail has been done by then.
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        download.download_file(archive.url, path, archive.hash)
+        with temporary_folder(root / "unpacking") as temporary:
+            download.unpack(path, temporary)
+            prepared = _prepare(archive, name, path, unpacked=temporary)
+            for split in archive.splits:
+                (prepared / split).rename(root / split)
+    except download.ArchiveError as error:
+        raise CorpusError(error.problem, path=error.path, cure=error.cure) from error
+    done.touch()
+    path.unlink()
+
+
+def _prepare(archive, name, path, unpacked):
+    """Return a folder that holds the splits of an unpacked archive in the LibriSpeech layout."""
+    cure = f"has it changed at {archive.url}? Remove it to download it again"
+    try:
+        folder = archive.prepare(unpacked)
+    except (FileNotFoundError, LookupError, RuntimeError, ValueError) as error:
+        problem = f"holds something else than {name} ({error!r})"
+        raise CorpusError(problem, path=path, cure=cure) from error
+    missing = [split for split in archive.splits if not (folder / split).is_dir()]
+    if missing:
+        raise CorpusError(f"holds no {', '.join(missing)}", path=path, cure=cure)
+    return folder
+
+
 def synthesise_corpus(root, minutes=None, speakers=None, seed=0):
-    """Make a corpus by speech synthesis: generated sentences in many voices and accents, as FLAC at 16 kHz.
+    """Make a corpus by speech synthesis: sentences in many voices and accents, as FLAC at 16 kHz.
 
     No voice, timbre or sentence of dev or test is in train. The same arguments give the same bytes.
 
     Parameters
     ----------
-    root : path
-        Folder of the corpus. Returns at once if the same corpus is there; it appears whole or not at all.
+    root : path-like
+        Folder of the corpus; it appears whole or not at all. If it holds the same corpus already,
+        nothing is done.
     minutes : dict of str to float, optional
         Speech of each split; {"train": 30, "dev": 3, "test": 3}.
     speakers : dict of str to int, optional
@@ -105,56 +121,76 @@ def synthesise_corpus(root, minutes=None, speakers=None, seed=0):
     Raises
     ------
     CorpusError
-        If the folder holds something else, a split or number of speakers does not exist, or espeak-ng fails.
+        If the folder holds something else, a split or number of speakers does not exist, or
+        espeak-ng fails.
     """
+    # The request.
     root = Path(root)
-    minutes = {"train": 30, "dev": 3, "test": 3} if minutes is None else minutes
-    speakers = {"train": 120, "dev": 8, "test": 8} | (speakers or {})
-    recipe = {
-        "minutes": minutes,
-        "speakers": {split: speakers.get(split) for split in minutes},
-        "seed": seed,
-    }
-    recipe |= {"version": synthesis.VERSION, "espeakng": metadata.version("espeakng-loader")}
-    note = root / "synthesis.json"
-    try:
-        if parse_json(note.read_bytes()) in (recipe, _unnumbered(recipe)):
-            return root
-    except (OSError, ValueError):  # then it is of no recipe
-        pass
+    if minutes is None:
+        minutes = MINUTES
+    speakers = SPEAKERS | (speakers or {})
+    unknown = sorted(set(minutes) - set(synthesis.SPLITS))
+    if unknown:
+        cure = f"choose among {', '.join(synthesis.SPLITS)}"
+        raise CorpusError(f"no split {unknown} is synthesised", cure=cure)
+
+    # What is there: the same corpus, something else, or nothing.
+    description = _describe(minutes, speakers, seed)
+    if _read_description(root) in (description, _without_number(description)):
+        return root
     if root.exists():
-        raise CorpusError(f"{root} is there, but not of {recipe}: remove it or name another folder")
-    if unknown := set(minutes) - set(synthesis.SPLITS):
-        raise CorpusError(
-            f"no split {sorted(unknown)} is synthesised: choose among {', '.join(synthesis.SPLITS)}"
-        )
+        problem = f"holds something else than {description}"
+        raise CorpusError(problem, path=root, cure=ELSEWHERE)
+
+    # The corpus is moved to its place when it is whole.
     with temporary_folder(root) as temporary:
-        made = temporary / "corpus"
+        folder = temporary / "corpus"
         for split in minutes:
-            first = 100 * (
-                1 + synthesis.SPLITS.index(split)
-            )  # speaker ids are numbers, as in LibriSpeech
-            try:
-                spoken = synthesis.synthesise(split, minutes[split], speakers[split], seed)
-                for speaker, items in itertools.groupby(spoken, key=lambda item: item[0]):
-                    chapter = (
-                        (number, wave, words.upper())
-                        for number, (_, wave, words) in enumerate(items)
-                    )
-                    write_chapter(
-                        made / split, f"{first + speaker}", "1", chapter, synthesis.SAMPLING_RATE
-                    )
-            except (RuntimeError, ValueError) as error:
-                raise CorpusError(str(error)) from error
-        (made / note.name).write_text(json.dumps(recipe))
-        made.rename(root)
+            recordings = synthesis.synthesise(split, minutes[split], speakers[split], seed)
+            _write_split(folder / split, split, recordings)
+        (folder / DESCRIPTION_FILE).write_text(json.dumps(description))
+        folder.rename(root)
     return root
 
 
-def _unnumbered(recipe):
-    """Version 1 as it was written before versions had numbers: by a checksum of sources and of espeakng-loader 0.2.4."""
-    if (recipe["version"], recipe["espeakng"]) != (1, "0.2.4"):
-        return recipe
-    return {name: value for name, value in recipe.items() if name != "espeakng"} | {
-        "version": 2054655564
+def _describe(minutes, speakers, seed):
+    """Return what the bytes of a synthesised corpus depend on."""
+    return {
+        "minutes": minutes,
+        "speakers": {split: speakers[split] for split in minutes},
+        "seed": seed,
+        "version": synthesis.VERSION,
+        "espeakng": metadata.version("espeakng-loader"),
     }
+
+
+def _without_number(description):
+    """Return the description of the same corpus as it was written before versions had numbers."""
+    if (description["version"], description["espeakng"]) != (1, "0.2.4"):
+        return description
+    unnumbered = description | {"version": UNNUMBERED_VERSION}
+    del unnumbered["espeakng"]
+    return unnumbered
+
+
+def _read_description(root):
+    """Read the description of a synthesised corpus; None if there is none."""
+    try:
+        return parse_json((root / DESCRIPTION_FILE).read_bytes())
+    except (OSError, ValueError):
+        return None
+
+
+def _write_split(folder, split, recordings):
+    """Write one split of a synthesised corpus, a chapter for each speaker."""
+    # Speaker ids are numbers, as in LibriSpeech: from 100 on in train, from 200 on in dev.
+    first_id = 100 * (1 + synthesis.SPLITS.index(split))
+    try:
+        for speaker, items in itertools.groupby(recordings, key=itemgetter(0)):
+            chapter = (
+                (number, wave, sentence.upper()) for number, (_, wave, sentence) in enumerate(items)
+            )
+            speaker_id = str(first_id + speaker)
+            write_chapter(folder, speaker_id, "1", chapter, sampling_rate=synthesis.SAMPLING_RATE)
+    except RuntimeError as error:  # of espeak-ng
+        raise CorpusError(str(error)) from error

@@ -12,77 +12,86 @@ import soxr
 from lttlib.speech import text
 from lttlib.speech.layout import write_chapter
 
-SAMPLING_RATE = 16000  # Hz, of what is resampled here
+SAMPLING_RATE = 16000  # Hz, of recordings that are resampled here
 OPENSLR = "https://www.openslr.org/resources"
+
+# Of the Free Spoken Digit Dataset. Its test set are the first recordings of each speaker and digit.
 DIGITS = "ZERO ONE TWO THREE FOUR FIVE SIX SEVEN EIGHT NINE".split()
-TEST_RECORDINGS = (
-    5  # the first of each speaker and digit are the test set of the Free Spoken Digit Dataset
-)
-TIMES = {"train": 3, "dev": 1}  # in how many strings a recording stands
-STRING = 3, 7  # digits
-PAUSES = 0.05, 0.35  # s
+TEST_RECORDINGS = 5
+ROUNDS = {"train": 3, "dev": 1}  # a recording stands in so many strings
+MIN_DIGITS, MAX_DIGITS = 3, 7  # per string
+MIN_PAUSE, MAX_PAUSE = 0.05, 0.35  # seconds before a digit
 
 
 def librispeech(unpacked):
-    """LibriSpeech and its parts have the layout already."""
+    """Return the folder of LibriSpeech or a part of it, which has the layout already."""
     return unpacked / "LibriSpeech"
 
 
 def spoken_digits(unpacked):
-    """Free Spoken Digit Dataset: recordings `{digit}_{speaker}_{index}.wav`, strung together with pauses.
+    """Prepare the Free Spoken Digit Dataset: its digits, strung together with pauses, at 8 kHz.
 
-    A string holds 3 to 7 recordings of one speaker. Indices 0 to 4 (the test set of its makers) go to dev, each in one
-    string, all others to train, each in three; the strings are the same every time. They stay at 8 kHz.
+    A string holds 3 to 7 recordings of one speaker. Indices 0 to 4 (the test set of its makers) go
+    to dev, each in one string, all others to train, each in three; the strings are the same every
+    time.
     """
     generator = np.random.default_rng(0)
-    speakers = defaultdict(list)
-    for file in sorted(unpacked.glob("*/recordings/*_*_*.wav")):
-        digit, speaker, index = file.stem.split("_")
-        speakers["dev" if int(index) < TEST_RECORDINGS else "train", speaker].append(
-            (DIGITS[int(digit)], file)
-        )
-    for (split, speaker), files in sorted(speakers.items()):
-        waves = [soundfile.read(file, dtype="float32") for _, file in files]
-        strings = [
-            string for _ in range(TIMES[split]) for string in _strings(len(files), generator)
-        ]
-        (sampling_rate,) = {rate for _, rate in waves}
+    for (split, speaker), files in sorted(_digit_files(unpacked).items()):
+        words = [DIGITS[int(digit)] for digit, _ in files]
+        sounds = [soundfile.read(path, dtype="float32") for _, path in files]
+        waves = [wave for wave, _ in sounds]
+        (sampling_rate,) = {rate for _, rate in sounds}
+        # All strings are drawn before their pauses.
+        strings = []
+        for _ in range(ROUNDS[split]):
+            strings += _draw_strings(len(files), generator)
         recordings = []
         for number, string in enumerate(strings):
-            pauses = (generator.uniform(*PAUSES, size=len(string)) * sampling_rate).astype(int)
-            wave = np.concatenate(
-                [np.pad(waves[i][0], (pause, 0)) for i, pause in zip(string, pauses, strict=True)]
-            )
-            recordings.append((number, wave, " ".join(files[i][0] for i in string)))
-        write_chapter(
-            unpacked / split, speaker, "0" if split == "train" else "1", recordings, sampling_rate
-        )
+            pauses = generator.uniform(MIN_PAUSE, MAX_PAUSE, size=len(string)) * sampling_rate
+            wave = _join([waves[i] for i in string], pauses.astype(int))
+            recordings.append((number, wave, " ".join(words[i] for i in string)))
+        chapter = "0" if split == "train" else "1"
+        write_chapter(unpacked / split, speaker, chapter, recordings, sampling_rate=sampling_rate)
     return unpacked
 
 
-def _strings(count, generator):
-    """The numbers below `count`, shuffled and cut into strings of 3 to 7."""
-    shortest, longest = STRING
+def _digit_files(unpacked):
+    """Map (split, speaker) to pairs of digit and path `<digit>_<speaker>_<index>.wav`."""
+    files = defaultdict(list)
+    for path in sorted(unpacked.glob("*/recordings/*_*_*.wav")):
+        digit, speaker, index = path.stem.split("_")
+        split = "dev" if int(index) < TEST_RECORDINGS else "train"
+        files[split, speaker].append((digit, path))
+    return files
+
+
+def _join(waves, pauses):
+    """Join waves, with a pause of so many samples before each."""
+    padded = [np.pad(wave, (pause, 0)) for wave, pause in zip(waves, pauses, strict=True)]
+    return np.concatenate(padded)
+
+
+def _draw_strings(count, generator):
+    """Yield the numbers below `count`, shuffled and cut into strings of 3 to 7."""
     numbers = generator.permutation(count).tolist()
     while numbers:
-        length = int(generator.integers(shortest, longest + 1))
-        if len(numbers) - length < shortest:  # what is left makes no string of its own
-            length = len(numbers) if len(numbers) <= longest else len(numbers) - shortest
+        length = int(generator.integers(MIN_DIGITS, MAX_DIGITS + 1))
+        # Too few would remain for another string: take all, or leave just enough.
+        if len(numbers) - length < MIN_DIGITS:
+            fits = len(numbers) <= MAX_DIGITS
+            length = len(numbers) if fits else len(numbers) - MIN_DIGITS
         yield numbers[:length]
         numbers = numbers[length:]
 
 
 def ljspeech(unpacked):
-    """LJSpeech: one speaker reads seven books, cut into chapters LJ001 to LJ050; resampled to 16 kHz, texts normalised.
+    """Prepare LJSpeech: one reader, chapters LJ001 to LJ050, at 16 kHz, texts normalised.
 
-    The last chapter goes to test, the one before it to dev, all others to train: no page is in two splits.
+    The last chapter goes to test, the one before it to dev, all others to train: no page is in two
+    splits.
     """
     (source,) = unpacked.glob("LJSpeech-*")
-    lines = (source / "metadata.csv").read_text(encoding="utf-8").strip().split("\n")
-    chapters = defaultdict(list)
-    for line in sorted(lines):
-        name, _, words = line.split("|")  # LJ001-0001|as printed|as read aloud
-        chapters[name[2:5]].append((name, words))
+    chapters = _ljspeech_chapters(source / "metadata.csv")
     *_, dev, test = chapters
     for chapter, rows in chapters.items():
         recordings = []
@@ -91,26 +100,46 @@ def ljspeech(unpacked):
             wave = soxr.resample(wave, sampling_rate, SAMPLING_RATE)
             recordings.append((int(name[6:]), wave, text.normalise(words)))
         split = {dev: "dev", test: "test"}.get(chapter, "train")
-        write_chapter(unpacked / split, "LJ", chapter, recordings, SAMPLING_RATE)
+        write_chapter(unpacked / split, "LJ", chapter, recordings, sampling_rate=SAMPLING_RATE)
     return unpacked
+
+
+def _ljspeech_chapters(path):
+    """Map chapters to pairs of recording name and words as read aloud, all sorted."""
+    lines = path.read_text(encoding="utf-8").strip().split("\n")
+    chapters = defaultdict(list)
+    for line in sorted(lines):
+        name, _, words = line.split("|")  # LJ001-0001|as printed|as read aloud
+        chapters[name[2:5]].append((name, words))
+    return chapters
 
 
 @dataclass(frozen=True)
 class Archive:
-    """A part of a corpus: where it is, the splits it holds, and how to find them in what it unpacks to."""
+    """A part of a corpus: where it is, and the splits that it holds.
+
+    `prepare` is given the folder to which it was unpacked, and returns one that holds the splits in
+    the LibriSpeech layout.
+    """
 
     url: str
     hash: str | None
     splits: tuple[str, ...]
-    arrange: Callable[[Path], Path] = librispeech
+    prepare: Callable[[Path], Path] = librispeech
+
+    @property
+    def file_name(self):
+        """Name of the downloaded file."""
+        return self.url.rpartition("/")[2]
 
 
-def _openslr(number, **parts):
-    """Archives of one split each, by their MD5."""
+def _openslr(number, **hashes):
+    """Archives of one split each, by name, from their MD5."""
     archives = {}
-    for name, md5 in parts.items():
+    for name, md5 in hashes.items():
         split = name.replace("_", "-")
-        archives[split] = Archive(f"{OPENSLR}/{number}/{split}.tar.gz", f"md5:{md5}", (split,))
+        url = f"{OPENSLR}/{number}/{split}.tar.gz"
+        archives[split] = Archive(url, f"md5:{md5}", (split,))
     return archives
 
 
@@ -129,26 +158,28 @@ MINI_LIBRISPEECH = _openslr(
     train_clean_5="5df7d4e78065366204ca6845bb08f490",
     dev_clean_2="6d7ab67ac6a1d2c993d050e16d61080d",
 )
-# A name may stand for several archives; each is fetched on its own, so that what is there stays.
-CORPORA = {name: (archive,) for name, archive in LIBRISPEECH.items()} | {
-    "librispeech": tuple(
-        LIBRISPEECH[name] for name in ("train-clean-100", "dev-clean", "test-clean")
+SPOKEN_DIGITS = Archive(
+    "https://github.com/Jakobovski/free-spoken-digit-dataset/archive/refs/tags/v1.0.10.tar.gz",
+    hash=None,  # its makers publish none
+    splits=("train", "dev"),
+    prepare=spoken_digits,
+)
+LJSPEECH = Archive(
+    "https://data.keithito.com/data/speech/LJSpeech-1.1.tar.bz2",
+    hash="md5:c4763be9595ddfa79c2fc6eaeb3b6c8e",
+    splits=("train", "dev", "test"),
+    prepare=ljspeech,
+)
+
+# A corpus may be several archives. Each is fetched on its own, so that those that are there stay.
+CORPORA = {
+    **{name: (archive,) for name, archive in LIBRISPEECH.items()},
+    "librispeech": (
+        LIBRISPEECH["train-clean-100"],
+        LIBRISPEECH["dev-clean"],
+        LIBRISPEECH["test-clean"],
     ),
     "mini-librispeech": tuple(MINI_LIBRISPEECH.values()),
-    "spoken-digits": (
-        Archive(
-            "https://github.com/Jakobovski/free-spoken-digit-dataset/archive/refs/tags/v1.0.10.tar.gz",
-            None,  # its makers publish none
-            ("train", "dev"),
-            spoken_digits,
-        ),
-    ),
-    "ljspeech": (
-        Archive(
-            "https://data.keithito.com/data/speech/LJSpeech-1.1.tar.bz2",
-            "md5:c4763be9595ddfa79c2fc6eaeb3b6c8e",
-            ("train", "dev", "test"),
-            ljspeech,
-        ),
-    ),
+    "spoken-digits": (SPOKEN_DIGITS,),
+    "ljspeech": (LJSPEECH,),
 }

@@ -1,4 +1,8 @@
-"""The LibriSpeech layout: `<split>/<speaker>/<chapter>/<id>.flac` with `<speaker>-<chapter>.trans.txt` beside it."""
+"""The LibriSpeech layout, in which every corpus lies on disk.
+
+A recording is `<split>/<speaker>/<chapter>/<id>.flac`. The transcript of a chapter lies in the same
+folder, `<speaker>-<chapter>.trans.txt`: on each line an id and the words.
+"""
 
 import io
 import itertools
@@ -7,18 +11,22 @@ from pathlib import Path
 
 import soundfile
 
+from lttlib import Error
 from lttlib.files import disk_full_errors
 
 AUDIO_SUFFIXES = (".flac", ".wav", ".ogg", ".mp3")
 
 
-class CorpusError(ValueError):
-    """A corpus that cannot be read, had or made; the message names the file and the cure."""
+class CorpusError(Error):
+    """A corpus that cannot be read, downloaded or synthesised."""
 
 
 @dataclass(frozen=True)
 class Utterance:
-    """One recording. `text` is None without a transcript; without a recording, `audio` does not exist."""
+    """One recording; `text` is None if it has no transcript.
+
+    A line of a transcript without a recording is an utterance whose `audio` does not exist.
+    """
 
     id: str
     speaker: str
@@ -28,89 +36,123 @@ class Utterance:
 
 
 def read_corpus(root, splits):
-    """The utterances of one or more splits.
+    """List the utterances of one or more splits.
 
-    A split is matched by the names of the folders directly in `root`: "dev-clean" is that folder, "dev" merges every
-    folder that is "dev" or begins with "dev-".
+    A split is matched by the names of the folders directly in `root`: "dev-clean" is that folder,
+    "dev" merges every folder that is "dev" or begins with "dev-".
 
     Parameters
     ----------
-    root : path
+    root : path-like
     splits : str or list of str
 
     Returns
     -------
     list of Utterance
-        Split by split as asked, sorted by id within each; texts in capitals, with single spaces.
+        In the order of `splits`, sorted by id within each; texts in capitals, with single spaces.
 
     Raises
     ------
     CorpusError
-        If the folder or a split is missing or holds no speech, an id stands twice, or a transcript is not UTF-8.
+        If the folder or a split is missing or holds no speech, two utterances have the same id,
+        or a transcript is not UTF-8.
     """
     root = Path(root)
     if not root.is_dir():
-        raise CorpusError(
-            f"{root} is no folder: name one that holds splits, or get a corpus with `ltt corpus`"
-        )
+        cure = "name one that holds splits, or get a corpus with `ltt corpus`"
+        raise CorpusError("no such folder", path=root, cure=cure)
     utterances = []
     for split in [splits] if isinstance(splits, str) else splits:
-        folders = _folders(root, split)
+        folders = _split_folders(root, split)
         if not folders:
-            below = [folder for folder in _subfolders(root) if _folders(folder, split)]
-            found = ", ".join(folder.name for folder in _subfolders(root)) or "nothing"
-            cure = f"did you mean the folder {below[0]}?" if below else f"its folders are {found}"
-            raise CorpusError(f"no split {split!r} in {root}: {cure}")
+            raise _missing_split(root, split)
         utterances += _read_split(folders, split)
     return utterances
 
 
 def _subfolders(root):
-    return sorted(
-        path for path in root.iterdir() if path.is_dir() and not path.name.startswith(".")
-    )
+    """List the folders in a folder, sorted, without hidden ones."""
+    folders = (path for path in root.iterdir() if path.is_dir())
+    return sorted(folder for folder in folders if not folder.name.startswith("."))
 
 
-def _folders(root, split):
-    merges = "-" not in split
-    return [
-        path
-        for path in _subfolders(root)
-        if path.name == split or merges and path.name.startswith(f"{split}-")
-    ]
+def _split_folders(root, split):
+    """List the folders that make up a split: maybe several if its name has no hyphen."""
+    folders = _subfolders(root)
+    if "-" in split:
+        return [folder for folder in folders if folder.name == split]
+    return [folder for folder in folders if folder.name.partition("-")[0] == split]
+
+
+def _missing_split(root, split):
+    """Return the error for a split that `root` does not hold."""
+    folders = _subfolders(root)
+    parents = [folder for folder in folders if _split_folders(folder, split)]
+    if parents:
+        cure = f"did you mean the folder {parents[0]}?"
+    else:
+        names = [folder.name for folder in folders]
+        cure = f"its folders are {', '.join(names) or 'nothing'}"
+    return CorpusError(f"no split {split!r}", path=root, cure=cure)
 
 
 def _read_split(folders, split):
-    texts, audio = {}, {}
-    for transcript in itertools.chain.from_iterable(
-        sorted(folder.glob("*/*/*.trans.txt")) for folder in folders
-    ):
-        for number, line in enumerate(transcript.read_bytes().splitlines(), start=1):
-            try:
-                name, *words = line.decode("utf-8-sig").split() or [None]
-            except UnicodeDecodeError as error:
-                raise CorpusError(
-                    f"{transcript}, line {number}: save the file as UTF-8 ({error.reason})"
-                ) from error
-            if name in texts:
-                raise CorpusError(
-                    f"{transcript}, line {number}: {name} has a text already: remove one of the two"
-                )
-            if name:
-                texts[name] = transcript, " ".join(words).upper()
-    for file in itertools.chain.from_iterable(sorted(folder.glob("*/*/*")) for folder in folders):
-        if file.suffix.lower() in AUDIO_SUFFIXES and audio.setdefault(file.stem, file) != file:
-            raise CorpusError(f"{file} has the id of {audio[file.stem]}: remove one of the two")
-    if not texts and not audio:
-        raise CorpusError(
-            f"{folders[0]} holds no <speaker>/<chapter>/<id>.flac: put it in the LibriSpeech layout"
-        )
+    """List the utterances in the folders of one split, sorted by id."""
+    transcripts = _read_transcripts(folders)
+    recordings = _find_recordings(folders)
+    if not transcripts and not recordings:
+        cure = "put it in the LibriSpeech layout"
+        raise CorpusError("holds no <speaker>/<chapter>/<id>.flac", path=folders[0], cure=cure)
     utterances = []
-    for name in sorted(texts | audio):
-        transcript, words = texts.get(name, (None, None))
-        file = audio.get(name) or transcript.with_name(f"{name}.flac")
-        utterances.append(Utterance(name, file.parts[-3], split, file, words))
+    for name in sorted(transcripts | recordings):
+        transcript, text = transcripts.get(name, (None, None))
+        audio = recordings.get(name) or transcript.with_name(f"{name}.flac")
+        speaker = audio.parts[-3]
+        utterances.append(Utterance(name, speaker, split, audio=audio, text=text))
     return utterances
+
+
+def _read_transcripts(folders):
+    """Map ids to pairs of transcript path and text."""
+    transcripts = {}
+    for path in _glob_sorted(folders, "*/*/*.trans.txt"):
+        for number, name, text in _read_lines(path):
+            if name in transcripts:
+                problem = f"line {number}: {name} has a text already"
+                raise CorpusError(problem, path=path, cure="remove one of the two")
+            transcripts[name] = path, text
+    return transcripts
+
+
+def _read_lines(path):
+    """Yield number, id and text of the lines of a transcript that are not blank."""
+    for number, line in enumerate(path.read_bytes().splitlines(), start=1):
+        try:
+            words = line.decode("utf-8-sig").split()
+        except UnicodeDecodeError as error:
+            problem = f"line {number}: not UTF-8 ({error.reason})"
+            raise CorpusError(problem, path=path, cure="save the file as UTF-8") from error
+        if words:
+            yield number, words[0], " ".join(words[1:]).upper()
+
+
+def _find_recordings(folders):
+    """Map ids to paths of recordings."""
+    recordings = {}
+    for path in _glob_sorted(folders, "*/*/*"):
+        if path.suffix.lower() not in AUDIO_SUFFIXES:
+            continue
+        if path.stem in recordings:
+            problem = f"has the id of {recordings[path.stem]}"
+            raise CorpusError(problem, path=path, cure="remove one of the two")
+        recordings[path.stem] = path
+    return recordings
+
+
+def _glob_sorted(folders, pattern):
+    """List the paths that match in each of the folders, in the order of the folders."""
+    matches = (sorted(folder.glob(pattern)) for folder in folders)
+    return itertools.chain.from_iterable(matches)
 
 
 def write_chapter(folder, speaker, chapter, recordings, sampling_rate):
@@ -122,21 +164,22 @@ def write_chapter(folder, speaker, chapter, recordings, sampling_rate):
         Of the split.
     speaker, chapter : str
     recordings : iterable of (int, numpy.ndarray [samples], str)
-        Number, wave in [-1, 1] and text of each utterance, whose id becomes `<speaker>-<chapter>-<number>`.
+        Number, wave in [-1, 1] and text of each utterance, whose id is
+        `<speaker>-<chapter>-<number>`.
     sampling_rate : int
         Hz.
     """
     folder = folder / speaker / chapter
     folder.mkdir(parents=True)
     lines = []
-    for number, wave, words in recordings:
+    for number, wave, text in recordings:
         name = f"{speaker}-{chapter}-{number:04d}"
-        soundfile.write(sound := io.BytesIO(), wave, sampling_rate, format="FLAC", subtype="PCM_16")
-        with disk_full_errors(
-            path := folder / f"{name}.flac"
-        ):  # libsndfile would say "System error"
+        sound = io.BytesIO()
+        soundfile.write(sound, wave, sampling_rate, format="FLAC", subtype="PCM_16")
+        # Written from memory: of a full disk, libsndfile says "System error" only.
+        path = folder / f"{name}.flac"
+        with disk_full_errors(path):
             path.write_bytes(sound.getvalue())
-        lines.append(f"{name} {words}\n")
-    (folder / f"{speaker}-{chapter}.trans.txt").write_text(
-        "".join(lines), encoding="utf-8", newline="\n"
-    )
+        lines.append(f"{name} {text}\n")
+    transcript = folder / f"{speaker}-{chapter}.trans.txt"
+    transcript.write_text("".join(lines), encoding="utf-8", newline="\n")

@@ -1,26 +1,20 @@
-"""The alphabet of the course: 28 characters, one class each; the CTC blank is the class after the last."""
+"""The alphabet of the course: 28 characters, one class each. The CTC blank is the next class."""
 
+import itertools
 import re
 import unicodedata
+
+from lttlib import Error
 
 ALPHABET = " 'ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 
 
 def normalise(text):
-    """Free text in the characters of the alphabet.
+    """Return free text in the characters of the alphabet, words separated by single spaces.
 
-    Accents fall away, letters become capitals, hyphens and dashes become spaces, other punctuation is dropped. Digits,
-    currency signs and letters of other scripts stay as they are: they are spoken, so `encode` must name them rather
-    than a word vanish from a transcript.
-
-    Parameters
-    ----------
-    text : str
-
-    Returns
-    -------
-    str
-        Words separated by single spaces.
+    Accents are dropped, letters become capitals, hyphens and dashes become spaces, other
+    punctuation is dropped. Digits, currency signs and letters of other scripts stay as they are:
+    they are spoken, so `encode` must refuse them rather than a word vanish from a transcript.
 
     Examples
     --------
@@ -30,18 +24,24 @@ def normalise(text):
     text = unicodedata.normalize("NFKD", text).upper()
     text = re.sub("[\u2019\u02bc]", "'", text)
     text = re.sub(r"\.\.+|[/_]", " ", text)
-    kept = []
-    for character in text:
-        category = unicodedata.category(character)
-        if category == "Pd" or character == "\u2212" or character.isspace():
-            kept.append(" ")
-        elif character == "'" or not (category[0] in "PMC" or category == "Sk"):
-            kept.append(character)
-    return " ".join(word for word in "".join(kept).split() if word.strip("'"))
+    words = "".join(map(_normalise_character, text)).split()
+    return " ".join(word for word in words if word.strip("'"))
+
+
+def _normalise_character(character):
+    """Return a character as it stays, a space in its place, or nothing."""
+    category = unicodedata.category(character)
+    if category == "Pd" or character == "\u2212" or character.isspace():  # dash, minus, space
+        return " "
+    if character == "'":
+        return character
+    if category[0] in "PMC" or category == "Sk":  # punctuation, marks, controls, modifier symbols
+        return ""
+    return character
 
 
 def encode(text, alphabet=ALPHABET):
-    """Classes of the characters of `text`.
+    """Return the classes of the characters of `text`.
 
     Parameters
     ----------
@@ -54,17 +54,17 @@ def encode(text, alphabet=ALPHABET):
 
     Raises
     ------
-    ValueError
+    Error
         If a character is not in the alphabet; the message names every such character.
     """
     unknown = sorted(set(text) - set(alphabet))
     if unknown:
-        raise ValueError(f"not in the alphabet: {', '.join(map(repr, unknown))}")
+        raise Error(f"not in the alphabet: {', '.join(map(repr, unknown))}")
     return [alphabet.index(character) for character in text]
 
 
 def decode(labels, alphabet=ALPHABET):
-    """Text of the classes `labels`, the inverse of `encode`.
+    """Return the text of the classes `labels`, the inverse of `encode`.
 
     Parameters
     ----------
@@ -77,19 +77,20 @@ def decode(labels, alphabet=ALPHABET):
 
     Raises
     ------
-    ValueError
+    Error
         If a label is no character: the blank, or a padding value below zero.
     """
-    wrong = sorted({int(label) for label in labels if not 0 <= label < len(alphabet)})
-    if wrong:
-        raise ValueError(f"labels {wrong} are no characters: those are 0 to {len(alphabet) - 1}")
+    invalid = sorted({int(label) for label in labels if not 0 <= label < len(alphabet)})
+    if invalid:
+        raise Error(f"labels must be 0 to {len(alphabet) - 1}, not {invalid}")
     return "".join(alphabet[label] for label in labels)
 
 
 def min_ctc_frames(labels):
-    """Least number of output frames with which CTC can spell `labels`.
+    """Return the least number of output frames with which CTC can spell `labels`.
 
-    One frame a label, and one more for the blank that must part two equal neighbours (Graves et al., 2006, section 3).
+    One frame per label, and one more for the blank that must separate two equal neighbours
+    (Graves et al., 2006, section 3).
 
     Parameters
     ----------
@@ -99,6 +100,5 @@ def min_ctc_frames(labels):
     -------
     int
     """
-    return len(labels) + sum(
-        int(left == right) for left, right in zip(labels[:-1], labels[1:], strict=True)
-    )
+    repeats = sum(int(label == following) for label, following in itertools.pairwise(labels))
+    return len(labels) + repeats

@@ -5,17 +5,13 @@ import itertools
 import numpy as np
 import pytest
 
+from lttlib import Error
 from lttlib.speech import text
 
 
 def test_alphabet_is_28_characters_so_that_the_blank_is_class_28():
     assert len(text.ALPHABET) == len(set(text.ALPHABET)) == 28
-    assert (
-        text.ALPHABET[0] == " "
-        and text.ALPHABET[1] == "'"
-        and text.ALPHABET[2] == "A"
-        and text.ALPHABET[27] == "Z"
-    )
+    assert text.ALPHABET[:3] == " 'A" and text.ALPHABET[27] == "Z"
 
 
 @pytest.mark.parametrize(
@@ -40,8 +36,8 @@ def test_normalise_keeps_words_apart_and_drops_only_what_is_not_spoken(free, exp
 
 
 @pytest.mark.parametrize("free", ["room 101", "£ five", "Привет", "Łódź"])
-def test_what_is_spoken_but_not_spelled_is_refused_rather_than_lost(free):
-    with pytest.raises(ValueError, match="not in the alphabet"):
+def test_normalise_leaves_what_is_spoken_but_not_spelled_for_encode_to_refuse(free):
+    with pytest.raises(Error, match="not in the alphabet"):
         text.encode(text.normalise(free))
 
 
@@ -49,34 +45,37 @@ def test_encode_then_decode_is_the_identity_and_counts_from_the_space():
     assert text.encode(" 'AZ") == [0, 1, 2, 27]
     assert text.decode(text.encode("IT'S A LONG WAY")) == "IT'S A LONG WAY"
     assert text.decode(np.array([9, 10])) == "HI"
-    assert text.encode("BA", alphabet="AB") == [1, 0] and text.decode([1, 0], alphabet="AB") == "BA"
+    assert text.encode("BA", alphabet="AB") == [1, 0]
+    assert text.decode([1, 0], alphabet="AB") == "BA"
 
 
 def test_encode_names_every_unknown_character():
-    with pytest.raises(ValueError, match="'1', 'é'"):
+    with pytest.raises(Error, match="'1', 'é'"):
         text.encode("é1A1")
 
 
 @pytest.mark.parametrize("label", [28, -1])
 def test_decode_refuses_blank_and_padding_rather_than_spell_them(label):
-    with pytest.raises(ValueError, match=f"{label}"):
+    with pytest.raises(Error, match=rf"not \[{label}\]"):
         text.decode([2, label])
 
 
-def test_frames_needed_is_the_shortest_path_that_collapses_to_the_labels():
-    def collapse(path, blank=2):
-        return [key for key, _ in itertools.groupby(path) if key != blank]
+def collapse(path, blank):
+    """The labels that a path of CTC spells."""
+    return [label for label, _ in itertools.groupby(path) if label != blank]
 
-    for labels in itertools.chain.from_iterable(
-        itertools.product([0, 1], repeat=n) for n in range(4)
-    ):
-        shortest = next(
-            n
-            for n in range(8)
-            if any(
-                collapse(path) == list(labels) for path in itertools.product([0, 1, 2], repeat=n)
-            )
-        )
-        assert (
-            text.min_ctc_frames(list(labels)) == text.min_ctc_frames(np.array(labels)) == shortest
-        )
+
+def shortest_path(labels):
+    """Length of the shortest path of CTC over two labels and a blank, by trying all."""
+    for length in range(8):
+        for path in itertools.product([0, 1, 2], repeat=length):
+            if collapse(path, blank=2) == labels:
+                return length
+
+
+def test_min_ctc_frames_is_the_shortest_path_that_collapses_to_the_labels():
+    for length in range(4):
+        for labels in map(list, itertools.product([0, 1], repeat=length)):
+            expected = shortest_path(labels)
+            assert text.min_ctc_frames(labels) == expected
+            assert text.min_ctc_frames(np.array(labels)) == expected
