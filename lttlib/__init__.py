@@ -20,13 +20,14 @@ class Error(ValueError):
 
     Attributes
     ----------
-    path, cure
+    problem, path, cure
         As given. The message is "path: problem; cure".
     """
 
     def __init__(self, problem, path=None, cure=None):
         message = problem if path is None else f"{path}: {problem}"
         super().__init__(message if cure is None else f"{message}; {cure}")
+        self.problem = problem
         self.path = path
         self.cure = cure
 

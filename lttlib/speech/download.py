@@ -17,10 +17,6 @@ DAMAGED = (tarfile.TarError, EOFError, zlib.error, lzma.LZMAError, ValueError, O
 class ArchiveError(Error):
     """An archive that cannot be downloaded, or must not be used."""
 
-    def __init__(self, problem, path=None, cure=None):
-        super().__init__(problem, path, cure)
-        self.problem = problem
-
 
 def download_file(url, path, known_hash=None):
     """Download `url` to `path`, unless the file is there.
@@ -123,6 +119,8 @@ def unpack(archive, folder):
         If the archive is cut short or damaged, or a member points outside `folder`; the archive is
         removed.
     """
+    if not hasattr(tarfile, "data_filter"):
+        raise ArchiveError("unpacking safely needs Python 3.11.4 or later", path=archive)
     try:
         with tarfile.open(archive) as file:
             file.extractall(folder, filter=_refuse_outside)
