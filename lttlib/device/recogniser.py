@@ -44,22 +44,31 @@ class Recogniser:
         interpreter_class = _import_interpreter(path)
         try:
             # Before the interpreter sees the file: a damaged one might bring down the process.
-            self.metadata = _read_metadata(path)
-            self.feature_config = FeatureConfig.from_json(self.metadata["features"])
-            self.alphabet = self.metadata["alphabet"]
-            self.interpreter = interpreter_class(model_path=str(path), num_threads=threads)
-            self._input = self.interpreter.get_input_details()[0]
-            self._output = self.interpreter.get_output_details()[0]
-            self._check_sizes()
+            self._describe(_read_metadata(path))
+            self._start(interpreter_class(str(path), num_threads=threads))
         except Exception as error:  # of any class: zipfile's, the interpreter's, KeyError...
             problem = f"no deployed model ({error!r})"
-            raise Error(problem, path=path, cure="`ltt deploy` writes one") from error
+            cure = "`ltt deploy` writes one"
+            raise Error(problem, path=path, cure=cure) from error
 
-    def _check_sizes(self):
-        """Refuse a network that does not fit the metadata."""
-        sizes = int(self._input["shape"][-1]), int(self._output["shape"][-1])
-        if sizes != (self.feature_config.channels, len(self.alphabet) + 1):
-            raise Error(f"channels and classes {sizes} are not those of its features and alphabet")
+    def _describe(self, metadata):
+        """Set the attributes that stand in the metadata."""
+        features = metadata["features"]
+        self.feature_config = FeatureConfig.from_json(features)
+        self.alphabet = metadata["alphabet"]
+        self.metadata = metadata
+
+    def _start(self, interpreter):
+        """Set the interpreter, once its network fits features and alphabet."""
+        self.interpreter = interpreter
+        self._input = interpreter.get_input_details()[0]
+        self._output = interpreter.get_output_details()[0]
+        channels = int(self._input["shape"][-1])
+        classes = int(self._output["shape"][-1])
+        if channels != self.feature_config.channels:
+            raise Error(f"its network is of {channels} channels, unlike its features")
+        if classes != len(self.alphabet) + 1:
+            raise Error(f"its network is of {classes} classes, unlike its alphabet")
 
     def logits(self, utterances) -> list:
         """Logits of utterances, one at a time: see `models.Model.logits`."""
@@ -69,15 +78,16 @@ class Recogniser:
         """Return logits [frames, classes] of features [time, channels]; none for no time."""
         if not len(features):
             return np.zeros((0, len(self.alphabet) + 1), np.float32)
-        shape = (1, *features.shape)
+        interpreter = self.interpreter
         index = self._input["index"]
+        shape = (1, *features.shape)
         if tuple(self._input["shape"]) != shape:
-            self.interpreter.resize_tensor_input(index, shape)
-            self.interpreter.allocate_tensors()
-            self._input = self.interpreter.get_input_details()[0]
-        self.interpreter.set_tensor(index, features[None])
-        self.interpreter.invoke()
-        return self.interpreter.get_tensor(self._output["index"])[0]
+            interpreter.resize_tensor_input(index, shape)
+            interpreter.allocate_tensors()
+            self._input = interpreter.get_input_details()[0]
+        interpreter.set_tensor(index, features[None])
+        interpreter.invoke()
+        return interpreter.get_tensor(self._output["index"])[0]
 
 
 def _import_interpreter(path):
@@ -98,5 +108,6 @@ def _read_metadata(path) -> dict:
         if entry.file_size > MAX_METADATA_BYTES:
             raise Error(f"{entry.file_size} bytes of metadata")
         metadata = parse_json(archive.read(entry))
-    network = Path(path).read_bytes()[: entry.header_offset]
+    content = Path(path).read_bytes()
+    network = content[: entry.header_offset]
     return verify_checksum(metadata, network)

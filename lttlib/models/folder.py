@@ -56,9 +56,11 @@ def _write_files(folder, model):
     for name in (CARD_FILE, WEIGHTS_FILE, PACKED_FILE):
         (folder / name).unlink(missing_ok=True)
 
-    network, alphabet = model.network, model.alphabet
+    network = model.network
+    alphabet = model.alphabet
     if is_quantized(network):
-        packed.save(folder / PACKED_FILE, network, model.feature_config, alphabet)
+        path = folder / PACKED_FILE
+        packed.save(path, network, model.feature_config, alphabet)
     else:
         variables = named_variables(network)
         weights = {name: np.asarray(value) for name, value in variables.items()}
@@ -103,7 +105,7 @@ def read_card(folder) -> dict:
         cure = "notebook 02 makes the teacher's folder"
         raise Error(problem, path=path, cure=cure)
     try:
-        card = parse_json(path.read_bytes())
+        card = _read_json(path)
         version = card.get("version", 1)  # the first cards had none
         if not isinstance(version, int) or not isinstance(card.get("files", {}), dict):
             raise ValueError("version or files are of another type")
@@ -192,11 +194,10 @@ READERS = {".tflite": Recogniser, ".safetensors": _read_packed}
 def _read_parts(folder) -> Model:
     """Read the weights of a folder, and the files that describe them."""
     with damage_errors(folder, "no model", COPY_AGAIN):
-        vocabulary = parse_json((folder / VOCABULARY_FILE).read_bytes())
         description = {
-            "spec": parse_json((folder / SPEC_FILE).read_bytes()),
-            "features": parse_json((folder / FEATURES_FILE).read_bytes()),
-            "alphabet": vocabulary["alphabet"],
+            "spec": _read_json(folder / SPEC_FILE),
+            "features": _read_json(folder / FEATURES_FILE),
+            "alphabet": _read_json(folder / VOCABULARY_FILE)["alphabet"],
         }
         weights = safetensors.numpy.load_file(folder / WEIGHTS_FILE)
         max_values = sum(values.size for values in weights.values())
@@ -205,6 +206,11 @@ def _read_parts(folder) -> Model:
         for name, variable in named_variables(network).items():
             variable.assign(weights[name])
         return Model(network, feature_config, alphabet)
+
+
+def _read_json(path) -> dict:
+    """Return the JSON object of a file."""
+    return parse_json(path.read_bytes())
 
 
 def _model_files(folder) -> list:
@@ -217,6 +223,6 @@ def _fingerprint(folder) -> str:
     """Return a hash of a model's files: models with equal hashes give equal logits."""
     digests = []
     for path in _model_files(folder):
-        digest = fingerprint(path.read_bytes())
-        digests.append(bytes.fromhex(digest))
+        content = path.read_bytes()
+        digests.append(bytes.fromhex(fingerprint(content)))
     return fingerprint(*digests)

@@ -83,7 +83,8 @@ def deploy(folder, model, quantization, waves=(), **metadata) -> dict:
     """
     folder = Path(folder)
     (folder / CARD_FILE).unlink(missing_ok=True)
-    convert(model, folder / LITERT_FILE, quantization, waves, name=folder.name)
+    path = folder / LITERT_FILE
+    convert(model, path, quantization, waves, name=folder.name)
     parameters = model.network.count_params()
     return write_card(folder, parameters=parameters, form=quantization, **metadata)
 
@@ -91,10 +92,12 @@ def deploy(folder, model, quantization, waves=(), **metadata) -> dict:
 def _describe(model, quantization, waves) -> dict:
     """Return the metadata of a file: all that a device needs besides the network."""
     spec = model.network.spec
-    description = describe_model(spec, model.feature_config, model.alphabet)
+    config = model.feature_config
+    description = describe_model(spec, config, model.alphabet)
     prior = None
     if len(waves):
-        prior = asdict(OnlineStatistics.of(waves, model.feature_config))
+        statistics = OnlineStatistics.of(waves, config)
+        prior = asdict(statistics)
     return {
         "form": quantization,
         "features": description["features"],
@@ -110,13 +113,15 @@ def _convert_network(model, quantization, waves) -> bytes:
     """Return the network as TensorFlow's converter writes it."""
     channels = model.network.spec.input_channels
     signature = tf.TensorSpec([1, None, channels], name="features")
-    function = tf.function(inference_function(model.network), input_signature=[signature])
+    logits = inference_function(model.network)
+    function = tf.function(logits, input_signature=[signature])
     functions = [function.get_concrete_function()]
     converter = tf.lite.TFLiteConverter.from_concrete_functions(functions)
 
     def calibration_inputs():
         for wave in waves:
-            yield [extract(wave, model.feature_config)[None]]
+            features = extract(wave, model.feature_config)
+            yield [features[None]]
 
     if quantization != "float32":
         converter.optimizations = [tf.lite.Optimize.DEFAULT]
@@ -130,7 +135,7 @@ def _convert_network(model, quantization, waves) -> bytes:
 def inference_function(network):
     """Return a network as the few operations that a device needs, with constants for variables.
 
-    Takes one utterance, and drops nothing out. Batch norm is folded into the kernels.
+    It takes one utterance, without dropout; batch norm is folded into the kernels.
 
     Returns
     -------
@@ -149,34 +154,34 @@ def inference_function(network):
 
 @dataclass(frozen=True)
 class _FoldedLayer:
-    """A layer for inference: kernel [1, width, channels, outputs], bias and shift of batch norm."""
+    """A layer for inference: kernel [1, width, channels, outputs], bias [outputs], shift [filters].
+
+    The shift is that of batch norm, where it cannot be a part of the bias.
+    """
 
     layer: ConvBlock
     kernel: np.ndarray
     bias: np.ndarray
-    shift: np.ndarray | None
+    shift: np.ndarray | None = None
 
     def __call__(self, x):
         """Compute x [1, 1, time, channels] -> [1, 1, frames, filters]."""
-        layer = self.layer
-        x = self._convolve(x)
-        if layer.gated:
-            x, gate = tf.split(tf.nn.bias_add(x, self.bias), 2, axis=-1)
+        x = tf.nn.bias_add(self._convolve(x), self.bias)
+        if self.layer.gated:
+            x, gate = tf.split(x, 2, axis=-1)
             x *= tf.sigmoid(gate)
-            if self.shift is not None:
-                x = tf.nn.bias_add(x, self.shift)
-        elif self.shift is None:
-            x = tf.nn.bias_add(x, self.bias)
-        else:
-            x = tf.nn.bias_add(x, self.bias + self.shift)
-        return layer.activation(x) if layer.activation else x
+        if self.shift is not None:
+            x = tf.nn.bias_add(x, self.shift)
+        activation = self.layer.activation
+        return activation(x) if activation else x
 
     def _convolve(self, x):
         stride = self.layer.stride
+        width = self.layer.width
         if stride == 1:  # TensorFlow's own padding is the network's
             return tf.nn.conv2d(x, self.kernel, 1, "SAME")
-        left = (self.layer.width - 1) // 2
-        right = self.layer.width - 1 - left
+        left = (width - 1) // 2
+        right = width // 2
         x = tf.pad(x, [[0, 0], [0, 0], [left, right], [0, 0]])
         return tf.nn.conv2d(x, self.kernel, [1, stride], "VALID")
 
@@ -187,18 +192,19 @@ def _fold(layer) -> _FoldedLayer:
     The scale always can. The shift comes after the gate, if there is one; and it cannot go into the
     next kernel either, since the zeros beyond both ends are not shifted.
     """
-    kernel = layer.kernel.numpy()
     bias = layer.bias.numpy()
-    shift = None
+    kernel = layer.kernel.numpy()
     if layer.quantizer:
         kernel = layer.quantizer(tf.constant(kernel)).numpy()
-    if layer.norm:
-        variables = [variable.numpy() for variable in layer.norm.variables]
-        scale, norm_shift, mean, variance = variables
-        gain = scale / np.sqrt(variance + layer.norm.epsilon)
-        shift = norm_shift - mean * gain
-        if layer.gated:  # the gate's half is not normalised
-            gain = np.concatenate([gain, np.ones_like(gain)])
-        kernel = kernel * gain
-        bias = bias * gain
-    return _FoldedLayer(layer, kernel[None], bias, shift)
+    norm = layer.norm
+    if not norm:
+        return _FoldedLayer(layer, kernel[None], bias)
+
+    scale, shift, mean, variance = [variable.numpy() for variable in norm.variables]
+    gain = scale / np.sqrt(variance + norm.epsilon)
+    shift = shift - mean * gain
+    if not layer.gated:
+        return _FoldedLayer(layer, (kernel * gain)[None], bias * gain + shift)
+    # The second half of the filters, the gate, is not normalised.
+    gain = np.concatenate([gain, np.ones_like(gain)])
+    return _FoldedLayer(layer, (kernel * gain)[None], bias * gain, shift)

@@ -47,19 +47,25 @@ class Model:
         for start in range(0, len(order), BATCH_SIZE):
             indices = order[start : start + BATCH_SIZE]
             batch = [utterances[index] for index in indices]
-            for index, logits in zip(indices, self._batch_logits(batch), strict=True):
+            rows = self._batch_logits(batch)
+            for index, logits in zip(indices, rows, strict=True):
                 results[index] = logits
         return results
 
     def _batch_logits(self, utterances):
         """Yield the logits of each utterance of a batch."""
-        lengths = np.array([len(features) for features in utterances], np.int32)
-        shape = (len(utterances), lengths.max(), self.feature_config.channels)
+        lengths = [len(utterance) for utterance in utterances]
+        channels = self.feature_config.channels
+        shape = (len(lengths), max(lengths), channels)
         padded = np.zeros(shape, np.float32)
-        for row, features in zip(padded, utterances, strict=True):
-            row[: len(features)] = features
-        logits, logit_lengths = self.network(tf.constant(padded), tf.constant(lengths))
-        for row, length in zip(logits.numpy(), logit_lengths.numpy(), strict=True):
+        for row, utterance in zip(padded, utterances, strict=True):
+            row[: len(utterance)] = utterance
+
+        features = tf.constant(padded)
+        feature_lengths = tf.constant(lengths, tf.int32)
+        logits, logit_lengths = self.network(features, feature_lengths)
+        rows = zip(logits.numpy(), logit_lengths.numpy(), strict=True)
+        for row, length in rows:
             yield row[:length].copy()  # a view would keep the padding as well
 
 
@@ -92,20 +98,22 @@ def parse_description(description, max_values: int):
     _check_types(spec, alphabet)
 
     letters = set(alphabet)
-    if alphabet and (len(alphabet) > len(letters) or spec.classes != len(letters) + 1):
-        problem = f"{spec.classes} classes are not the characters {alphabet!r} and the blank"
-        raise Error(problem)
+    classes = spec.classes
+    if alphabet and not len(letters) == len(alphabet) == classes - 1:
+        raise Error(f"{classes} classes are not the characters {alphabet!r} and the blank")
     channels = feature_config.channels
     if spec.input_channels != channels:
         raise Error(f"a network of {spec.input_channels} channels for features of {channels}")
-    if len(spec.filters) > MAX_LAYERS or count_values(spec) > max_values:
-        raise Error(f"its network of {count_values(spec)} values is larger than the file")
+    values = count_values(spec)
+    if len(spec.filters) > MAX_LAYERS or values > max_values:
+        raise Error(f"its network of {values} values is larger than the file")
     return spec, feature_config, alphabet
 
 
 def _check_types(spec, alphabet):
     """Refuse sizes that are not of type int (bool, float, text) and alphabets that are not text."""
-    sizes = [*spec.filters, *spec.widths, *spec.strides, spec.input_channels, spec.classes]
+    sizes = [*spec.filters, *spec.widths, *spec.strides]
+    sizes += [spec.input_channels, spec.classes]
     if any(type(size) is not int for size in sizes):
         raise Error(f"the sizes of a network are whole numbers, not those of {spec}")
     if not isinstance(alphabet, str):
@@ -135,4 +143,5 @@ def damage_errors(path, problem, cure):
     try:
         yield
     except Exception as error:
-        raise Error(f"{problem} ({error!r})", path, cure) from error
+        problem = f"{problem} ({error!r})"
+        raise Error(problem, path=path, cure=cure) from error

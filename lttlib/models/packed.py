@@ -40,15 +40,17 @@ def pack(codes, bits: int):
     -------
     uint8 array [ceil(codes * bits / 8)]
     """
-    binary = (np.asarray(codes).reshape(-1, 1) >> np.arange(bits)) & 1
+    codes = np.asarray(codes).reshape(-1, 1)
+    binary = (codes >> np.arange(bits)) & 1
     return np.packbits(binary.astype(np.uint8), bitorder="little")
 
 
 def unpack(packed, bits: int, count: int):
     """Return the codes, int32 array [count], of which `pack` made these bytes."""
     binary = np.unpackbits(packed, count=count * bits, bitorder="little")
+    binary = binary.reshape(count, bits).astype(np.int32)
     place_values = 1 << np.arange(bits, dtype=np.int32)
-    return binary.reshape(count, bits).astype(np.int32) @ place_values
+    return binary @ place_values
 
 
 def save(path, network, feature_config, alphabet, seed=None) -> int:
@@ -102,37 +104,39 @@ def load(path):
 
 def _pack_network(network, seed):
     """Return the tensors of the file, and what `_unpack_kernel` has to know of each kernel."""
-    quantizers = {}
-    for layer in network.layers:
-        if layer.quantizer:
-            quantizers[layer.kernel.path] = layer.quantizer
-
+    quantizers = {layer.kernel.path: layer.quantizer for layer in network.layers}
     parts = {key: [np.zeros(0, dtype)] for key, dtype in TENSORS.items()}
     quantized = {}
     for name, variable in named_variables(network).items():
-        if name in quantizers:
+        quantizer = quantizers.get(name)
+        if quantizer:
             # Each kernel has its own seed: else all would be rounded by the same numbers.
             kernel_seed = None if seed is None else [seed, len(quantized)]
             kernel = tf.convert_to_tensor(variable)
-            encoded = quantizers[name].encode(kernel, kernel_seed)
-            learned = isinstance(quantizers[name], LearnedQuantizer)
+            encoded = quantizer.encode(kernel, kernel_seed)
+            learned = isinstance(quantizer, LearnedQuantizer)
             quantized[name] = _pack_kernel(encoded, learned, parts)
-        elif not name.endswith("/levels"):  # those that are in use stand among the scales
+        elif not name.endswith("/levels"):  # those in use stand among the scales
             parts["floats"].append(np.asarray(variable).ravel())
-    tensors = {key: np.concatenate(values) for key, values in parts.items()}
+    tensors = {key: np.concatenate(parts[key]) for key in parts}
     return tensors, quantized
 
 
 def _pack_kernel(encoded, learned, parts) -> dict:
     """Add the codes and scales of a kernel to the parts of the file."""
-    bits = int(encoded.levels.shape[0]).bit_length() - 1
-    bucket_size = encoded.codes.shape[1]
+    levels = encoded.levels.numpy()
+    bits = len(levels).bit_length() - 1
+    codes = encoded.codes.numpy()
+    bucket_size = codes.shape[1]
+
     # What the last bucket is filled up with needs no place.
-    codes = encoded.codes.numpy().ravel()[: math.prod(encoded.shape)]
-    parts["codes"].append(pack(codes, bits))
-    parts["scales"] += [encoded.low.numpy().ravel(), encoded.high.numpy().ravel()]
+    count = math.prod(encoded.shape)
+    packed = pack(codes.ravel()[:count], bits)
+    parts["codes"].append(packed)
+    for scale in (encoded.low, encoded.high):
+        parts["scales"].append(scale.numpy().ravel())
     if learned:
-        parts["scales"].append(encoded.levels.numpy())
+        parts["scales"].append(levels)
     return {"bits": bits, "bucket_size": bucket_size, "learned": learned}
 
 
@@ -146,16 +150,21 @@ def _read_tensors(path):
 
 def _unpack_network(spec, quantized, tensors):
     """Return the network of a file; `_pack_network` is the inverse."""
-    readers = {key: _Reader(tensors[key], dtype) for key, dtype in TENSORS.items()}
+    readers = {}
+    for key, dtype in TENSORS.items():
+        readers[key] = _Reader(tensors[key], dtype)
+
     network = ConvNet(spec)
     for name, variable in named_variables(network).items():
         shape = tuple(variable.shape)
         if name in quantized:
             encoded = _unpack_kernel(shape, quantized[name], readers)
-            variable.assign(dequantize(encoded))
+            values = dequantize(encoded)
         else:
             values = readers["floats"].take(math.prod(shape))
-            variable.assign(values.reshape(shape))
+            values = values.reshape(shape)
+        variable.assign(values)
+
     if not all(reader.is_at_end() for reader in readers.values()):
         raise Error("it holds more than its network")
     return network
@@ -174,14 +183,16 @@ def _unpack_kernel(shape, settings, readers) -> QuantizedTensor:
     codes = np.zeros(buckets * bucket_size, np.int32)
     packed = readers["codes"].take(ceil_div(count * bits, 8))
     codes[:count] = unpack(packed, bits, count)
+    codes = codes.reshape(buckets, bucket_size)
 
     scales = readers["scales"]
     low = scales.take(buckets)[:, None]
     high = scales.take(buckets)[:, None]
-    levels = scales.take(2**bits) if settings["learned"] else uniform_levels(bits)
-    return QuantizedTensor(
-        codes=codes.reshape(buckets, bucket_size), low=low, high=high, levels=levels, shape=shape
-    )
+    if settings["learned"]:
+        levels = scales.take(2**bits)
+    else:
+        levels = uniform_levels(bits)
+    return QuantizedTensor(codes=codes, low=low, high=high, levels=levels, shape=shape)
 
 
 class _Reader:
@@ -189,8 +200,8 @@ class _Reader:
 
     def __init__(self, values, dtype):
         if values.dtype != dtype or values.ndim != 1:
-            kind = f"{values.dtype} {list(values.shape)}"
-            raise Error(f"a list of {dtype.__name__} is needed, not {kind}")
+            shape = list(values.shape)
+            raise Error(f"a list of {dtype.__name__} is needed, not {values.dtype} {shape}")
         self.values = values
         self.position = 0
 
