@@ -15,7 +15,8 @@ from lttlib.features.spectral import FeatureConfig
 from lttlib.files import parse_json, verify_checksum
 
 METADATA_FILE = "lttlib.json"  # in the archive
-MAX_METADATA_BYTES = 2**20  # unpacked: an archive can hold gigabytes in a few bytes
+# Of the unpacked metadata: an archive can hold gigabytes in a few bytes.
+MAX_METADATA_BYTES = 2**20
 
 
 class Recogniser:
@@ -46,7 +47,8 @@ class Recogniser:
             # Before the interpreter sees the file: a damaged one might bring down the process.
             self._describe(_read_metadata(path))
             self._start(interpreter_class(str(path), num_threads=threads))
-        except Exception as error:  # of any class: zipfile's, the interpreter's, KeyError...
+        except Exception as error:
+            # Of any class: zipfile's, the interpreter's, KeyError...
             problem = f"no deployed model ({error!r})"
             cure = "`ltt deploy` writes one"
             raise Error(problem, path=path, cure=cure) from error

@@ -32,9 +32,9 @@ COPY_AGAIN = "train or copy the model again"
 def save(folder, model: Model, **metadata) -> None:
     """Write a model folder: weights, spec.json, features.json, vocabulary.json, card.json last.
 
-    The weights go to weights.safetensors, or to packed.safetensors where the network computes with
-    quantized kernels: these are all that is kept of it. Of several processes that train together,
-    under the scope of their strategy, the chief worker writes and the others wait.
+    The weights go to weights.safetensors. Where the network computes with quantized kernels, these
+    go to packed.safetensors instead, and the full ones are not kept. Of several processes that
+    train together, under the scope of their strategy, the chief worker writes and the others wait.
 
     Parameters
     ----------

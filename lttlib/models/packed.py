@@ -25,7 +25,11 @@ from lttlib.network.quantization import (
     uniform_levels,
 )
 
-TENSORS = {"codes": np.uint8, "scales": np.float32, "floats": np.float32}  # in the file's order
+TENSORS = {  # in the order of the checksum
+    "codes": np.uint8,
+    "scales": np.float32,
+    "floats": np.float32,
+}
 
 
 def pack(codes, bits: int):
