@@ -151,7 +151,7 @@ def load_teacher(folder) -> Teacher:
     Raises
     ------
     GuidanceError
-        If the model is deployed: a LiteRT file gives no hints, and not as a part of a graph.
+        If the model is deployed: nothing can be learned from the inside of a LiteRT file.
     Error
         As `load`.
     """
