@@ -1,110 +1,127 @@
-"""A trained model as a folder: weights, specification, features, vocabulary, and a card that tells what it is."""
+"""A trained model as a folder: weights, specification, features, vocabulary, and its card."""
 
-import hashlib
-from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
 import safetensors.numpy
 
+from lttlib import Error
 from lttlib.device.recogniser import Recogniser
-from lttlib.files import atomic_write, parse_json, write_json
+from lttlib.files import atomic_write, fingerprint, parse_json, write_json
 from lttlib.models import packed
-from lttlib.models.model import Model, parse_description
+from lttlib.models.model import Model, damage_errors, describe_model, parse_description
 from lttlib.network.convnet import ConvNet, named_variables
 from lttlib.network.distribution import barrier, is_chief
 from lttlib.network.quantization import is_quantized
 from lttlib.training.soft_targets import GuidanceError
 from lttlib.training.teacher import Teacher
 
-FILES = ("weights.safetensors", "spec.json", "features.json", "vocabulary.json")
-PACKED_FILE = "packed.safetensors"  # stands for weights.safetensors where a network is quantized
-LITERT_FILE = "model.tflite"  # stands for all of them where a model is deployed
-CARD_VERSION = (
-    1  # of the card: greater when an older lttlib could not read a model's folder any more
-)
+CARD_FILE = "card.json"
+WEIGHTS_FILE = "weights.safetensors"
+SPEC_FILE = "spec.json"
+FEATURES_FILE = "features.json"
+VOCABULARY_FILE = "vocabulary.json"
+FILES = (WEIGHTS_FILE, SPEC_FILE, FEATURES_FILE, VOCABULARY_FILE)
+PACKED_FILE = "packed.safetensors"  # in place of the weights, of a network that is quantized
+LITERT_FILE = "model.tflite"  # in place of all of them, of a model that is deployed
+# Greater as soon as an older lttlib could no longer read a model's folder.
+CARD_VERSION = 1
+COPY_AGAIN = "train or copy the model again"
 
 
-def save(folder, model: Model, **facts) -> None:
-    """Write a model folder: weights.safetensors, spec.json, features.json, vocabulary.json, and card.json last.
+def save(folder, model: Model, **metadata) -> None:
+    """Write a model folder: weights, spec.json, features.json, vocabulary.json, card.json last.
 
-    A network that computes with quantized kernels goes to packed.safetensors, a whole model in itself, instead of
-    weights.safetensors: nothing else of it is kept. Of several processes that train together, under the scope of their
-    strategy, the first writes and the others wait.
+    The weights go to weights.safetensors. Where the network computes with quantized kernels, these
+    go to packed.safetensors instead, and the full ones are not kept. Of several processes that
+    train together, under the scope of their strategy, the chief worker writes and the others wait.
 
     Parameters
     ----------
     folder : path-like
-        Its name is the model's name. A folder without card.json is not read as a model, so that half of one never is.
+        Its name is the model's name. A folder without card.json is not read as a model, so that
+        half of one never is.
     model : Model
-    **facts
-        What the card shall tell besides name, parameters, fingerprint and files: technique, seed, seconds, results...
+    **metadata
+        More entries of the card, such as technique, seed, seconds, results.
     """
-    folder = Path(folder)
-    if not is_chief():
-        barrier()
-        return
-    (folder / "card.json").unlink(missing_ok=True)
-    for name in (FILES[0], PACKED_FILE):
-        (folder / name).unlink(missing_ok=True)
-    if is_quantized(model.network):
-        packed.save(folder / PACKED_FILE, model.network, model.feature_config, model.alphabet)
-    else:
-        weights = {
-            name: np.asarray(value) for name, value in named_variables(model.network).items()
-        }
-        with atomic_write(folder / FILES[0]) as temporary:
-            safetensors.numpy.save_file(weights, temporary)
-    write_json(folder / "spec.json", asdict(model.network.spec))
-    write_json(folder / "features.json", model.feature_config.to_json())
-    write_json(
-        folder / "vocabulary.json", {"alphabet": model.alphabet, "blank": len(model.alphabet)}
-    )
-    write_card(folder, parameters=model.network.count_params(), **facts)
+    if is_chief():
+        _write_files(Path(folder), model)
+        write_card(folder, parameters=model.network.count_params(), **metadata)
     barrier()
 
 
-def write_card(folder, **facts) -> dict:
-    """Write the card of a folder whose other files are there: name, fingerprint, files, and facts; give it back."""
+def _write_files(folder, model):
+    """Write the files of a model without its card; those of a model that was there go first."""
+    for name in (CARD_FILE, WEIGHTS_FILE, PACKED_FILE):
+        (folder / name).unlink(missing_ok=True)
+
+    network = model.network
+    alphabet = model.alphabet
+    if is_quantized(network):
+        path = folder / PACKED_FILE
+        packed.save(path, network, model.feature_config, alphabet)
+    else:
+        variables = named_variables(network)
+        weights = {name: np.asarray(value) for name, value in variables.items()}
+        with atomic_write(folder / WEIGHTS_FILE) as temporary:
+            safetensors.numpy.save_file(weights, temporary)
+
+    description = describe_model(network.spec, model.feature_config, alphabet)
+    vocabulary = {"alphabet": description["alphabet"], "blank": len(alphabet)}
+    write_json(folder / SPEC_FILE, description["spec"])
+    write_json(folder / FEATURES_FILE, description["features"])
+    write_json(folder / VOCABULARY_FILE, vocabulary)
+
+
+def write_card(folder, **metadata) -> dict:
+    """Write the card of a folder whose other files are there, and return it.
+
+    It holds version, name, fingerprint, the files with their sizes, and the metadata.
+    """
     folder = Path(folder)
-    told = {"version": CARD_VERSION, "name": folder.name, "fingerprint": _fingerprint(folder)}
-    told["files"] = {path.name: path.stat().st_size for path in _files(folder)}
-    write_json(folder / "card.json", told | facts)
-    return told | facts
+    card = {
+        "version": CARD_VERSION,
+        "name": folder.name,
+        "fingerprint": _fingerprint(folder),
+        "files": {path.name: path.stat().st_size for path in _model_files(folder)},
+    }
+    card |= metadata
+    write_json(folder / CARD_FILE, card)
+    return card
 
 
 def read_card(folder) -> dict:
-    """What the card.json of a model tells.
+    """Read the card of a model folder.
 
     Raises
     ------
-    ValueError
-        If it is missing or not whole, or of a version to come.
+    Error
+        If it is missing or damaged, or of a newer version of lttlib.
     """
-    path = Path(folder) / "card.json"
+    path = Path(folder) / CARD_FILE
     if not path.is_file():
-        raise ValueError(
-            f"{folder} is no model: card.json is missing; notebook 02 makes the teacher's folder"
-        )
+        problem = f"missing, so {path.parent.name} is no model"
+        cure = "notebook 02 makes the teacher's folder"
+        raise Error(problem, path=path, cure=cure)
     try:
-        told = parse_json(path.read_bytes())
-        version = told.get("version", 1)  # the first cards told none
-        if not isinstance(told.get("files", {}), dict) or not isinstance(version, int):
-            raise ValueError("something in it is of another type")
+        card = _read_json(path)
+        version = card.get("version", 1)  # the first cards had none
+        if not isinstance(version, int) or not isinstance(card.get("files", {}), dict):
+            raise ValueError("version or files are of another type")
     except ValueError as error:
-        raise ValueError(f"{path} is not whole ({error}); train or copy the model again") from error
+        raise Error(f"not whole ({error})", path=path, cure=COPY_AGAIN) from error
     if version > CARD_VERSION:
-        raise ValueError(
-            f"{path} is of version {version}, lttlib here reads up to {CARD_VERSION}: update lttlib (git pull)"
-        )
-    return told
+        problem = f"of version {version}; lttlib here reads up to {CARD_VERSION}"
+        raise Error(problem, path=path, cure="update lttlib (git pull)")
+    return card
 
 
-def update_card(folder, **facts) -> dict:
-    """Add facts to a model's card; give back the whole card."""
-    told = read_card(folder) | facts
-    write_json(Path(folder) / "card.json", told)
-    return told
+def update_card(folder, **metadata) -> dict:
+    """Add metadata to the card of a model, and return the whole card."""
+    card = read_card(folder) | metadata
+    write_json(Path(folder) / CARD_FILE, card)
+    return card
 
 
 def load(path) -> Model | Recogniser:
@@ -112,41 +129,20 @@ def load(path) -> Model | Recogniser:
 
     Raises
     ------
-    ValueError
-        If it is not a whole model folder, a file is not the one that the card describes, or no packed model.
+    Error
+        If it is not a whole model folder, a file is not the one that the card describes, or it is
+        no packed or deployed model.
     """
     path = Path(path)
     if path.is_file():
-        return Recogniser(path) if path.suffix == ".tflite" else Model(*packed.load(path))
-    told = read_card(path)
-    for name in told.get("files", FILES):
-        if not (path / name).is_file():
-            raise ValueError(
-                f"{path} is no model: {name} is missing; train or copy the model again"
-            )
-    if told.get("fingerprint") != _fingerprint(path):
-        raise ValueError(
-            f"{path}: the files are not those that card.json describes; train or copy the model again"
-        )
-    if (path / LITERT_FILE).exists():
-        return Recogniser(path / LITERT_FILE)
-    if (path / PACKED_FILE).exists():
-        return Model(*packed.load(path / PACKED_FILE))
-    try:
-        spec, features, vocabulary = (parse_json((path / name).read_bytes()) for name in FILES[1:])
-        weights = safetensors.numpy.load_file(path / FILES[0])
-        facts = {"spec": spec, "features": features, "alphabet": vocabulary["alphabet"]}
-        spec, features, alphabet = parse_description(
-            facts, sum(value.size for value in weights.values())
-        )
-        network = ConvNet(spec)
-        for name, variable in named_variables(network).items():
-            variable.assign(weights[name])
-    except Exception as error:  # a card that fits can be made for anything; safetensors raises what has no common base
-        raise ValueError(
-            f"{path} is no model ({error!r}); train or copy the model again"
-        ) from error
-    return Model(network, features, alphabet)
+        read = READERS.get(path.suffix, _read_packed)
+        return read(path)
+
+    files = _verified_files(path)
+    for name in (LITERT_FILE, PACKED_FILE):
+        if name in files:  # a whole model in itself
+            return load(path / name)
+    return _read_parts(path)
 
 
 def load_teacher(folder) -> Teacher:
@@ -155,27 +151,78 @@ def load_teacher(folder) -> Teacher:
     Raises
     ------
     GuidanceError
-        If the model is deployed: nothing can be learned from the insides of a LiteRT file.
-    ValueError
+        If the model is deployed: nothing can be learned from the inside of a LiteRT file.
+    Error
         As `load`.
     """
     model = load(folder)
     if isinstance(model, Recogniser):
-        raise GuidanceError(
-            f"{folder} is deployed, which teaches nobody: name the model that it was made of"
-        )
-    fingerprint = read_card(folder)["fingerprint"]
-    return Teacher(fingerprint, model.network, model.feature_config, model.alphabet, str(folder))
+        cure = "name the model that it was made of"
+        raise GuidanceError("deployed, so it cannot be a teacher", path=folder, cure=cure)
+    return Teacher(
+        fingerprint=read_card(folder)["fingerprint"],
+        network=model.network,
+        feature_config=model.feature_config,
+        alphabet=model.alphabet,
+        name=str(folder),
+    )
 
 
-def _files(folder) -> list:
-    """The files of a model that are there, weights first."""
-    return [
-        folder / name for name in (PACKED_FILE, *FILES, LITERT_FILE) if (folder / name).exists()
-    ]
+def _verified_files(folder):
+    """Return the names of a model's files, once they are those that its card describes."""
+    card = read_card(folder)
+    files = card.get("files", FILES)
+    for name in files:
+        path = folder / name
+        if not path.is_file():
+            problem = f"missing, so {folder.name} is no model"
+            raise Error(problem, path=path, cure=COPY_AGAIN)
+    if card.get("fingerprint") != _fingerprint(folder):
+        problem = f"its files are not those that {CARD_FILE} describes"
+        raise Error(problem, path=folder, cure=COPY_AGAIN)
+    return files
+
+
+def _read_packed(path) -> Model:
+    """Read a packed file."""
+    return Model(*packed.load(path))
+
+
+READERS = {".tflite": Recogniser, ".safetensors": _read_packed}
+
+
+def _read_parts(folder) -> Model:
+    """Read the weights of a folder, and the files that describe them."""
+    with damage_errors(folder, "no model", COPY_AGAIN):
+        description = {
+            "spec": _read_json(folder / SPEC_FILE),
+            "features": _read_json(folder / FEATURES_FILE),
+            "alphabet": _read_json(folder / VOCABULARY_FILE)["alphabet"],
+        }
+        weights = safetensors.numpy.load_file(folder / WEIGHTS_FILE)
+        max_values = sum(values.size for values in weights.values())
+        spec, feature_config, alphabet = parse_description(description, max_values)
+        network = ConvNet(spec)
+        for name, variable in named_variables(network).items():
+            variable.assign(weights[name])
+        return Model(network, feature_config, alphabet)
+
+
+def _read_json(path) -> dict:
+    """Return the JSON object of a file."""
+    return parse_json(path.read_bytes())
+
+
+def _model_files(folder) -> list:
+    """Return the paths of a model's files that are there, weights first."""
+    names = (PACKED_FILE, *FILES, LITERT_FILE)
+    return [folder / name for name in names if (folder / name).exists()]
 
 
 def _fingerprint(folder) -> str:
-    """One hash of the files of a model: of two models that it calls equal, the logits are equal."""
-    content = b"".join(hashlib.sha256(path.read_bytes()).digest() for path in _files(folder))
-    return hashlib.sha256(content).hexdigest()
+    """Return a hash of a model's files: models with equal hashes give equal logits."""
+    digests = []
+    for path in _model_files(folder):
+        content = path.read_bytes()
+        digests.append(bytes.fromhex(fingerprint(content)))
+    return fingerprint(*digests)

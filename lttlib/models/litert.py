@@ -2,24 +2,26 @@
 
 import json
 import zipfile
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
 import tensorflow as tf
 
+from lttlib import Error
 from lttlib.device.recogniser import METADATA_FILE
 from lttlib.features.online import OnlineStatistics
 from lttlib.features.spectral import extract
 from lttlib.files import atomic_write, with_checksum
-from lttlib.models.folder import LITERT_FILE, write_card
-from lttlib.network.convnet import receptive_field
+from lttlib.models.folder import CARD_FILE, LITERT_FILE, write_card
+from lttlib.models.model import describe_model
+from lttlib.network.convnet import ConvBlock, receptive_field
 
-CALIBRATION_UTTERANCES = 100  # training utterances that are enough to know average speech from
+CALIBRATION_UTTERANCES = 100  # of training data: enough for the scales and for average speech
 QUANTIZATIONS = ("float32", "float16", "dynamic_int8", "int8")
 
 
-def convert(model, path, quantization="float32", waves=(), **facts) -> int:
+def convert(model, path, quantization="float32", waves=(), **metadata) -> int:
     """Write a model as one .tflite file.
 
     Parameters
@@ -27,12 +29,13 @@ def convert(model, path, quantization="float32", waves=(), **facts) -> int:
     model : models.Model
     path : path-like
     quantization : {"float32", "float16", "dynamic_int8", "int8"}
-        float16 halves the file and is computed in float32. dynamic_int8 has weights of 8 bits and scales activations
-        as they come; int8 has fixed scales for them, found by listening to the waves.
+        float16 halves the file and is computed in float32. dynamic_int8 has weights of 8 bits and
+        scales the activations of each utterance; int8 has fixed scales, estimated from the waves.
     waves : list of float array [samples]
-        Speech at the rate of the features, such as a hundred training utterances: int8 needs it, and streaming does.
-    **facts
-        What the file shall tell besides, such as the model's name.
+        Speech at the rate of the features, such as a hundred training utterances: int8 needs it,
+        and streaming does.
+    **metadata
+        More metadata of the file, such as the model's name.
 
     Returns
     -------
@@ -41,99 +44,167 @@ def convert(model, path, quantization="float32", waves=(), **facts) -> int:
 
     Raises
     ------
-    ValueError
+    Error
         If the quantization is unknown, or int8 is asked for without speech.
     """
     if quantization not in QUANTIZATIONS:
-        raise ValueError(
-            f"unknown quantization '{quantization}': choose one of {', '.join(QUANTIZATIONS)}"
-        )
+        choices = ", ".join(QUANTIZATIONS)
+        raise Error(f"unknown quantization '{quantization}': choose one of {choices}")
     if quantization == "int8" and not len(waves):
-        raise ValueError(
-            "int8 needs speech to scale its activations: a list of waves (ltt deploy --speech)"
-        )
+        cure = "give a list of waves (ltt deploy --speech)"
+        raise Error("int8 needs speech to scale its activations", cure=cure)
+
+    metadata = _describe(model, quantization, waves) | metadata
+    with atomic_write(path) as temporary:
+        content = _convert_network(model, quantization, waves)
+        temporary.write_bytes(content)
+        with zipfile.ZipFile(temporary, "a") as archive:
+            text = json.dumps(with_checksum(metadata, content))
+            archive.writestr(zipfile.ZipInfo(METADATA_FILE), text)
+        return temporary.stat().st_size
+
+
+def deploy(folder, model, quantization, waves=(), **metadata) -> dict:
+    """Write a model folder with a .tflite file (see `convert`) instead of weights.
+
+    Parameters
+    ----------
+    folder : path-like
+        Its name is the model's name.
+    model, quantization, waves
+        As of `convert`.
+    **metadata
+        More entries of the card, such as technique.
+
+    Returns
+    -------
+    dict
+        The card.
+    """
+    folder = Path(folder)
+    (folder / CARD_FILE).unlink(missing_ok=True)
+    path = folder / LITERT_FILE
+    convert(model, path, quantization, waves, name=folder.name)
+    parameters = model.network.count_params()
+    return write_card(folder, parameters=parameters, form=quantization, **metadata)
+
+
+def _describe(model, quantization, waves) -> dict:
+    """Return the metadata of a file: all that a device needs besides the network."""
     spec = model.network.spec
-    signature = tf.TensorSpec([1, None, spec.input_channels], name="features")
-    function = tf.function(
-        inference_function(model.network), input_signature=[signature]
-    ).get_concrete_function()
-    converter = tf.lite.TFLiteConverter.from_concrete_functions([function])
+    config = model.feature_config
+    description = describe_model(spec, config, model.alphabet)
+    prior = None
+    if len(waves):
+        statistics = OnlineStatistics.of(waves, config)
+        prior = asdict(statistics)
+    return {
+        "form": quantization,
+        "features": description["features"],
+        "alphabet": description["alphabet"],
+        "context": receptive_field(spec),
+        "stride": int(np.prod(spec.strides)),
+        "prior": prior,
+        "parameters": model.network.count_params(),
+    }
+
+
+def _convert_network(model, quantization, waves) -> bytes:
+    """Return the network as TensorFlow's converter writes it."""
+    channels = model.network.spec.input_channels
+    signature = tf.TensorSpec([1, None, channels], name="features")
+    logits = inference_function(model.network)
+    function = tf.function(logits, input_signature=[signature])
+    functions = [function.get_concrete_function()]
+    converter = tf.lite.TFLiteConverter.from_concrete_functions(functions)
+
+    def calibration_inputs():
+        for wave in waves:
+            features = extract(wave, model.feature_config)
+            yield [features[None]]
+
     if quantization != "float32":
         converter.optimizations = [tf.lite.Optimize.DEFAULT]
     if quantization == "float16":
         converter.target_spec.supported_types = [tf.float16]
     if quantization == "int8":
-        converter.representative_dataset = lambda: (
-            [extract(wave, model.feature_config)[None]] for wave in waves
-        )
-    told = {
-        "form": quantization,
-        "features": model.feature_config.to_json(),
-        "alphabet": model.alphabet,
-        "context": receptive_field(spec),
-    }
-    told |= {
-        "stride": int(np.prod(spec.strides)),
-        "prior": None,
-        "parameters": model.network.count_params(),
-        **facts,
-    }
-    if len(waves):
-        told["prior"] = asdict(OnlineStatistics.of(waves, model.feature_config))
-    with atomic_write(path) as temporary:
-        temporary.write_bytes(network := converter.convert())
-        with zipfile.ZipFile(temporary, "a") as archive:
-            archive.writestr(
-                zipfile.ZipInfo(METADATA_FILE), json.dumps(with_checksum(told, network))
-            )
-        return temporary.stat().st_size
-
-
-def deploy(folder, model, quantization, waves=(), **facts) -> dict:
-    """Write a model folder with a .tflite file (`convert`) instead of weights; give its card."""
-    folder = Path(folder)
-    (folder / "card.json").unlink(missing_ok=True)
-    convert(model, folder / LITERT_FILE, quantization, waves, name=folder.name)
-    return write_card(folder, parameters=model.network.count_params(), form=quantization, **facts)
+        converter.representative_dataset = calibration_inputs
+    return converter.convert()
 
 
 def inference_function(network):
-    """A network as the few operations that a device needs: one utterance, no dropout, constants for variables.
+    """Return a network as the few operations that a device needs, with constants for variables.
 
-    Batch norm goes into the kernels as far as it can. Its scale always can; its shift comes after the gate, and cannot
-    go into the next kernel either: the zeros beyond both ends are not shifted.
+    It takes one utterance, without dropout; batch norm is folded into the kernels.
 
     Returns
     -------
     function of float32 tensor [1, time, channels], that gives logits [1, frames, classes].
     """
-    layers = []
-    for layer in network.layers:
-        kernel, bias, shift = layer.kernel.numpy(), layer.bias.numpy(), None
-        if layer.quantizer:
-            kernel = layer.quantizer(tf.constant(kernel)).numpy()
-        if layer.norm:
-            scale, moved, mean, variance = (variable.numpy() for variable in layer.norm.variables)
-            gain = scale / np.sqrt(variance + layer.norm.epsilon)
-            shift = moved - mean * gain
-            gain = np.concatenate([gain, np.ones_like(gain)]) if layer.gated else gain
-            kernel, bias = kernel * gain, bias * gain
-        layers.append((layer, kernel[None], bias, shift))
+    layers = [_fold(layer) for layer in network.layers]
 
     def logits(features):
-        x = features[:, None]  # a picture of height 1: LiteRT has no convolution of 1 dimension
-        for layer, kernel, bias, shift in layers:
-            left = (layer.width - 1) // 2
-            if layer.stride > 1:  # else TensorFlow's own padding is the network's
-                x = tf.pad(x, [[0, 0], [0, 0], [left, layer.width - 1 - left], [0, 0]])
-            x = tf.nn.conv2d(x, kernel, [1, layer.stride], "SAME" if layer.stride == 1 else "VALID")
-            if layer.gated:
-                x, gate = tf.split(tf.nn.bias_add(x, bias), 2, axis=-1)
-                x *= tf.sigmoid(gate)
-                x = x if shift is None else tf.nn.bias_add(x, shift)
-            else:
-                x = tf.nn.bias_add(x, bias if shift is None else bias + shift)
-            x = layer.activation(x) if layer.activation else x
+        x = features[:, None]  # an image of height 1: LiteRT has no convolution of 1 dimension
+        for layer in layers:
+            x = layer(x)
         return x[:, 0]
 
     return logits
+
+
+@dataclass(frozen=True)
+class _FoldedLayer:
+    """A layer for inference: kernel [1, width, channels, outputs], bias [outputs], shift [filters].
+
+    The shift is that of batch norm, where it cannot be a part of the bias.
+    """
+
+    layer: ConvBlock
+    kernel: np.ndarray
+    bias: np.ndarray
+    shift: np.ndarray | None = None
+
+    def __call__(self, x):
+        """Compute x [1, 1, time, channels] -> [1, 1, frames, filters]."""
+        x = tf.nn.bias_add(self._convolve(x), self.bias)
+        if self.layer.gated:
+            x, gate = tf.split(x, 2, axis=-1)
+            x *= tf.sigmoid(gate)
+        if self.shift is not None:
+            x = tf.nn.bias_add(x, self.shift)
+        activation = self.layer.activation
+        return activation(x) if activation else x
+
+    def _convolve(self, x):
+        stride = self.layer.stride
+        width = self.layer.width
+        if stride == 1:  # TensorFlow's own padding is the network's
+            return tf.nn.conv2d(x, self.kernel, 1, "SAME")
+        left = (width - 1) // 2
+        right = width // 2
+        x = tf.pad(x, [[0, 0], [0, 0], [left, right], [0, 0]])
+        return tf.nn.conv2d(x, self.kernel, [1, stride], "VALID")
+
+
+def _fold(layer) -> _FoldedLayer:
+    """Fold quantizer and batch norm of a layer into its kernel and bias, as far as they can be.
+
+    The scale always can. The shift comes after the gate, if there is one; and it cannot go into the
+    next kernel either, since the zeros beyond both ends are not shifted.
+    """
+    bias = layer.bias.numpy()
+    kernel = layer.kernel.numpy()
+    if layer.quantizer:
+        kernel = layer.quantizer(tf.constant(kernel)).numpy()
+    norm = layer.norm
+    if not norm:
+        return _FoldedLayer(layer, kernel[None], bias)
+
+    scale, shift, mean, variance = [variable.numpy() for variable in norm.variables]
+    gain = scale / np.sqrt(variance + norm.epsilon)
+    shift = shift - mean * gain
+    if not layer.gated:
+        return _FoldedLayer(layer, (kernel * gain)[None], bias * gain + shift)
+    # The second half of the filters, the gate, is not normalised.
+    gain = np.concatenate([gain, np.ones_like(gain)])
+    return _FoldedLayer(layer, (kernel * gain)[None], bias * gain, shift)

@@ -1,20 +1,22 @@
 """A model in one small file: quantized kernels as codes of a few bits, everything else in float32.
 
-Three tensors of a safetensors file hold the network, in the order of its variables: `codes`, packed without gaps;
-`scales`, the least and largest value of each bucket and, where levels were learned, the levels; `floats`, the rest. The
-metadata hold specification, features and alphabet, so that the file is a whole model, and a checksum of all.
+Three tensors of a safetensors file hold the network, in the order of its variables: `codes`, packed
+without gaps; `scales`, the least and largest value of each bucket and, where levels were learned,
+the levels; `floats`, the rest. The metadata hold specification, features and alphabet, so that the
+file is a whole model, and a checksum of all.
 """
 
 import json
-from dataclasses import asdict
+import math
 
 import numpy as np
 import safetensors.numpy
 import tensorflow as tf
 from safetensors import safe_open
 
+from lttlib import Error, ceil_div
 from lttlib.files import atomic_write, parse_json, verify_checksum, with_checksum
-from lttlib.models.model import parse_description
+from lttlib.models.model import damage_errors, describe_model, parse_description
 from lttlib.network.convnet import ConvNet, named_variables
 from lttlib.network.quantization import (
     LearnedQuantizer,
@@ -23,9 +25,15 @@ from lttlib.network.quantization import (
     uniform_levels,
 )
 
+TENSORS = {  # in the order of the checksum
+    "codes": np.uint8,
+    "scales": np.float32,
+    "floats": np.float32,
+}
+
 
 def pack(codes, bits: int):
-    """Codes in as few bytes as they need.
+    """Pack codes into as few bytes as they need.
 
     Parameters
     ----------
@@ -36,131 +44,179 @@ def pack(codes, bits: int):
     -------
     uint8 array [ceil(codes * bits / 8)]
     """
-    bitwise = (np.asarray(codes).reshape(-1, 1) >> np.arange(bits)) & 1
-    return np.packbits(bitwise.astype(np.uint8), bitorder="little")
+    codes = np.asarray(codes).reshape(-1, 1)
+    binary = (codes >> np.arange(bits)) & 1
+    return np.packbits(binary.astype(np.uint8), bitorder="little")
 
 
 def unpack(packed, bits: int, count: int):
-    """The inverse of `pack`: int32 array [count]."""
-    bitwise = np.unpackbits(packed, count=count * bits, bitorder="little").reshape(count, bits)
-    return bitwise.astype(np.int32) @ (1 << np.arange(bits, dtype=np.int32))
+    """Return the codes, int32 array [count], of which `pack` made these bytes."""
+    binary = np.unpackbits(packed, count=count * bits, bitorder="little")
+    binary = binary.reshape(count, bits).astype(np.int32)
+    place_values = 1 << np.arange(bits, dtype=np.int32)
+    return binary @ place_values
 
 
-def save(path, network, features, alphabet, seed=None) -> int:
-    """Write a model to one file; kernels of layers that have a quantizer as codes.
+def save(path, network, feature_config, alphabet, seed=None) -> int:
+    """Write a model to one file, with the kernels of layers that have a quantizer as codes.
 
     Parameters
     ----------
     path : path-like
         Should end in .safetensors.
     network : network.ConvNet
-    features : features.FeatureConfig
+    feature_config : features.FeatureConfig
     alphabet : str
     seed : int, optional
-        Decides the rounding of quantizers that are stochastic; without it they round to the nearest.
+        Decides the rounding of stochastic quantizers; without it they round to the nearest.
 
     Returns
     -------
     int
         Bytes of the file.
     """
-    quantizers = {layer.kernel.path: layer.quantizer for layer in network.layers if layer.quantizer}
-    codes, scales, floats, quantized = [], [], [], {}
-    for name, variable in named_variables(network).items():
-        if name in quantizers:
-            # A seed of its own for each kernel: else all were rounded by the same numbers.
-            made = quantizers[name].encode(
-                tf.convert_to_tensor(variable), None if seed is None else [seed, len(codes)]
-            )
-            bits = int(made.levels.shape[0]).bit_length() - 1
-            learned = isinstance(quantizers[name], LearnedQuantizer)
-            # What the last bucket is filled up with needs no place.
-            codes.append(pack(made.codes.numpy().reshape(-1)[: int(np.prod(made.shape))], bits))
-            scales += [made.low.numpy().ravel(), made.high.numpy().ravel()]
-            scales += [made.levels.numpy()] if learned else []
-            quantized[name] = {"bits": bits, "bucket_size": made.codes.shape[1], "learned": learned}
-        elif not name.endswith("/levels"):
-            floats.append(np.asarray(variable).ravel())
-    tensors = {
-        "codes": _joined(codes, np.uint8),
-        "scales": _joined(scales),
-        "floats": _joined(floats),
-    }
-    facts = {"spec": asdict(network.spec), "features": features.to_json(), "alphabet": alphabet}
-    facts = with_checksum(facts | {"quantized": quantized}, *tensors.values())
+    tensors, quantized = _pack_network(network, seed)
+    metadata = describe_model(network.spec, feature_config, alphabet)
+    metadata["quantized"] = quantized
+    metadata = with_checksum(metadata, *tensors.values())
+    header = {"model": json.dumps(metadata, separators=(",", ":"))}
     with atomic_write(path) as temporary:
-        safetensors.numpy.save_file(
-            tensors, temporary, {"model": json.dumps(facts, separators=(",", ":"))}
-        )
+        safetensors.numpy.save_file(tensors, temporary, header)
         return temporary.stat().st_size
 
 
 def load(path):
-    """Read such a file: (network, features, alphabet); the network computes with the kernels that the codes stand for.
+    """Read a packed file.
+
+    Returns
+    -------
+    (network.ConvNet, features.FeatureConfig, str)
+        The network, which computes with the kernels that the codes stand for, and its alphabet.
 
     Raises
     ------
-    ValueError
-        If it is no such file, or a damaged one, or its parts do not fit together.
+    Error
+        If it is no packed file, or a damaged one, or its parts do not fit together.
     """
-    try:
-        with safe_open(path, "numpy") as file:
-            facts = parse_json((file.metadata() or {})["model"])
-            codes, scales, floats = (
-                file.get_tensor(name) for name in ("codes", "scales", "floats")
-            )
-        facts = verify_checksum(facts, codes, scales, floats)
-        spec, features, alphabet = parse_description(facts, floats.size + 8 * codes.size)
-        parts = [_Reader(codes, np.uint8), _Reader(scales, np.float32), _Reader(floats, np.float32)]
-        network = _network(spec, facts["quantized"], *parts)
-        if any(part.at < len(part.values) for part in parts):
-            raise ValueError("it holds more than its network")
-        return network, features, alphabet
-    except Exception as error:  # safetensors raises an exception of its own, without a common base
-        raise ValueError(
-            f"{path} is no packed model ({error!r}); `ltt quantize` writes one"
-        ) from error
+    with damage_errors(path, "no packed model", "`ltt quantize` writes one"):
+        metadata, tensors = _read_tensors(path)
+        max_values = tensors["floats"].size + 8 * tensors["codes"].size
+        spec, feature_config, alphabet = parse_description(metadata, max_values)
+        network = _unpack_network(spec, metadata["quantized"], tensors)
+        return network, feature_config, alphabet
 
 
-def _network(spec, quantized, codes, scales, floats):
+def _pack_network(network, seed):
+    """Return the tensors of the file, and what `_unpack_kernel` has to know of each kernel."""
+    quantizers = {layer.kernel.path: layer.quantizer for layer in network.layers}
+    parts = {key: [np.zeros(0, dtype)] for key, dtype in TENSORS.items()}
+    quantized = {}
+    for name, variable in named_variables(network).items():
+        quantizer = quantizers.get(name)
+        if quantizer:
+            # Each kernel has its own seed: else all would be rounded by the same numbers.
+            kernel_seed = None if seed is None else [seed, len(quantized)]
+            kernel = tf.convert_to_tensor(variable)
+            encoded = quantizer.encode(kernel, kernel_seed)
+            learned = isinstance(quantizer, LearnedQuantizer)
+            quantized[name] = _pack_kernel(encoded, learned, parts)
+        elif not name.endswith("/levels"):  # those in use stand among the scales
+            parts["floats"].append(np.asarray(variable).ravel())
+    tensors = {key: np.concatenate(parts[key]) for key in parts}
+    return tensors, quantized
+
+
+def _pack_kernel(encoded, learned, parts) -> dict:
+    """Add the codes and scales of a kernel to the parts of the file."""
+    levels = encoded.levels.numpy()
+    bits = len(levels).bit_length() - 1
+    codes = encoded.codes.numpy()
+    bucket_size = codes.shape[1]
+
+    # What the last bucket is filled up with needs no place.
+    count = math.prod(encoded.shape)
+    packed = pack(codes.ravel()[:count], bits)
+    parts["codes"].append(packed)
+    for scale in (encoded.low, encoded.high):
+        parts["scales"].append(scale.numpy().ravel())
+    if learned:
+        parts["scales"].append(levels)
+    return {"bits": bits, "bucket_size": bucket_size, "learned": learned}
+
+
+def _read_tensors(path):
+    """Return metadata and tensors of the file, once its checksum is verified."""
+    with safe_open(path, "numpy") as file:
+        metadata = parse_json((file.metadata() or {})["model"])
+        tensors = {key: file.get_tensor(key) for key in TENSORS}
+    return verify_checksum(metadata, *tensors.values()), tensors
+
+
+def _unpack_network(spec, quantized, tensors):
+    """Return the network of a file; `_pack_network` is the inverse."""
+    readers = {}
+    for key, dtype in TENSORS.items():
+        readers[key] = _Reader(tensors[key], dtype)
+
     network = ConvNet(spec)
     for name, variable in named_variables(network).items():
-        count = int(np.prod(variable.shape))
-        if name not in quantized:
-            variable.assign(floats.take(count).reshape(variable.shape))
-            continue
-        bits, size, learned = (quantized[name][key] for key in ("bits", "bucket_size", "learned"))
-        if bits not in range(1, 9) or size not in range(1, count + 1):
-            raise ValueError(f"{bits} bits and buckets of {size} for {count} values")
-        buckets = -(-count // size)
-        numbers = np.zeros(buckets * size, np.int32)
-        numbers[:count] = unpack(codes.take(-(-count * bits // 8)), bits, count)
-        low, high = scales.take(buckets)[:, None], scales.take(buckets)[:, None]
-        levels = scales.take(2**bits) if learned else uniform_levels(bits)
-        made = QuantizedTensor(
-            numbers.reshape(buckets, size), low, high, levels, tuple(variable.shape)
-        )
-        variable.assign(dequantize(made))
+        shape = tuple(variable.shape)
+        if name in quantized:
+            encoded = _unpack_kernel(shape, quantized[name], readers)
+            values = dequantize(encoded)
+        else:
+            values = readers["floats"].take(math.prod(shape))
+            values = values.reshape(shape)
+        variable.assign(values)
+
+    if not all(reader.is_at_end() for reader in readers.values()):
+        raise Error("it holds more than its network")
     return network
+
+
+def _unpack_kernel(shape, settings, readers) -> QuantizedTensor:
+    """Take the next kernel from codes and scales; `settings` are those of `_pack_kernel`."""
+    count = math.prod(shape)
+    bits = settings["bits"]
+    bucket_size = settings["bucket_size"]
+    if bits not in range(1, 9) or bucket_size not in range(1, count + 1):
+        raise Error(f"{bits} bits and buckets of {bucket_size} for {count} values")
+
+    # The last bucket is filled up; of what does not matter.
+    buckets = ceil_div(count, bucket_size)
+    codes = np.zeros(buckets * bucket_size, np.int32)
+    packed = readers["codes"].take(ceil_div(count * bits, 8))
+    codes[:count] = unpack(packed, bits, count)
+    codes = codes.reshape(buckets, bucket_size)
+
+    scales = readers["scales"]
+    low = scales.take(buckets)[:, None]
+    high = scales.take(buckets)[:, None]
+    if settings["learned"]:
+        levels = scales.take(2**bits)
+    else:
+        levels = uniform_levels(bits)
+    return QuantizedTensor(codes=codes, low=low, high=high, levels=levels, shape=shape)
 
 
 class _Reader:
     """Takes values from the front of an array."""
 
-    def __init__(self, values, kind):
-        if values.dtype != kind or values.ndim != 1:
-            raise ValueError(
-                f"a list of {kind.__name__} is needed, not {values.dtype} {list(values.shape)}"
-            )
-        self.values, self.at = values, 0
+    def __init__(self, values, dtype):
+        if values.dtype != dtype or values.ndim != 1:
+            shape = list(values.shape)
+            raise Error(f"a list of {dtype.__name__} is needed, not {values.dtype} {shape}")
+        self.values = values
+        self.position = 0
 
     def take(self, count):
-        """The next values."""
-        self.at += count
-        if self.at > len(self.values):
-            raise ValueError("it ends too early")
-        return self.values[self.at - count : self.at]
+        """Return the next values."""
+        start = self.position
+        self.position += count
+        if self.position > len(self.values):
+            raise Error("it ends too early")
+        return self.values[start : self.position]
 
-
-def _joined(parts, dtype=np.float32):
-    return np.concatenate([*parts, np.zeros(0, dtype)])
+    def is_at_end(self) -> bool:
+        """Whether all values were taken."""
+        return self.position == len(self.values)

@@ -1,4 +1,4 @@
-"""Files that lttlib 0.1.0 wrote (commit 3d962d6, under tests/formats) are read, and give the logits that they gave."""
+"""Files that lttlib 0.1.0 (commit 3d962d6) wrote to formats/ are read, with the same logits."""
 
 import json
 import shutil
@@ -16,7 +16,7 @@ FORMATS = Path(__file__).parent / "formats"
 
 
 @pytest.mark.parametrize("name", ["teacher", "quantized", "packed.safetensors", "model.tflite"])
-def test_a_model_of_0_1_0_gives_the_logits_that_it_gave(name):
+def test_model_of_0_1_0_gives_the_logits_that_it_gave(name):
     model = models.load(FORMATS / name)
     assert model.feature_config == FeatureConfig("mfccs", 8000, 20.0, 20.0, n_mfcc=5, n_mels=10)
     wave = np.load(FORMATS / "wave.npy").astype(np.float32) / 2**15
@@ -24,7 +24,7 @@ def test_a_model_of_0_1_0_gives_the_logits_that_it_gave(name):
     np.testing.assert_allclose(logits, np.load(FORMATS / "logits.npz")[name], atol=1e-4)
 
 
-def test_a_card_of_0_1_0_is_read_and_added_to(tmp_path):
+def test_card_of_0_1_0_is_read_and_added_to(tmp_path):
     folder = shutil.copytree(FORMATS / "teacher", tmp_path / "teacher")
     before = read_card(folder)
     assert before["parameters"] == 708 and before["results"]["dev"]["LER"] == 50.0
@@ -33,9 +33,10 @@ def test_a_card_of_0_1_0_is_read_and_added_to(tmp_path):
 
 
 def test_records_and_guidance_of_0_1_0_are_read_and_belong_together():
-    opened = Records(FORMATS / "records")
-    assert [entry.id for entry in opened.entries] == ["1-1-0", "1-1-2", "1-1-1"]
-    said = Guidance(FORMATS / "guidance", models.load_teacher(FORMATS / "teacher"))
-    (batch,) = said.join(opened, models.load(FORMATS / "teacher").network.spec).batches(3)
+    records = Records(FORMATS / "records")
+    assert [entry.id for entry in records.entries] == ["1-1-0", "1-1-2", "1-1-1"]
+    guidance = Guidance(FORMATS / "guidance", models.load_teacher(FORMATS / "teacher"))
+    spec = models.load(FORMATS / "teacher").network.spec
+    (batch,) = guidance.join(records, spec).batches(3)
     assert batch["teacher_logits"].shape == (3, 16, 29)
     assert [text.decode() for text in batch["text"].numpy()] == ["ONE", "SIX", "TWO"]

@@ -1,12 +1,18 @@
-"""A packed model: bytes against whole numbers, and what is loaded against the network that was saved."""
+"""A packed model: bytes against whole numbers, and what is loaded against what was saved."""
+
+import json
+import struct
 
 import numpy as np
 import pytest
 import safetensors.numpy
 import tensorflow as tf
+from damage import assert_refused, content, cuts, flips, rows, series
 from safetensors import safe_open
 
+from lttlib import Error, ceil_div, models
 from lttlib.features import FeatureConfig
+from lttlib.files import CHECKSUM_KEY, with_checksum
 from lttlib.models import Model, packed
 from lttlib.network import ConvNet, ConvSpec, named_variables, quantize_kernels
 
@@ -34,23 +40,22 @@ def random_codes(count, bits):
         ([], 3, []),
     ],
 )
-def test_bytes_worked_by_hand(codes, bits, expected):
+def test_pack_gives_bytes_worked_by_hand(codes, bits, expected):
     assert packed.pack(np.array(codes, np.int32), bits).tolist() == expected
     assert packed.unpack(np.array(expected, np.uint8), bits, len(codes)).tolist() == list(codes)
 
 
 @pytest.mark.parametrize("bits", range(1, 9))
 @pytest.mark.parametrize("count", [1, 2, 7, 8, 9, 1000, 1001])
-def test_codes_come_back_and_are_one_whole_number_of_no_byte_too_many(bits, count):
+def test_pack_and_unpack_keep_codes_in_one_whole_number_of_no_byte_too_many(bits, count):
     codes = random_codes(count, bits)
     bytes_ = packed.pack(codes, bits)
     number = sum(int(code) << bits * place for place, code in enumerate(codes))
-    assert bytes_.dtype == np.uint8 and bytes_.tobytes() == number.to_bytes(
-        (count * bits + 7) // 8, "little"
-    )
-    found = packed.unpack(bytes_, bits, count)
-    assert found.dtype == np.int32
-    np.testing.assert_array_equal(found, codes)
+    assert bytes_.dtype == np.uint8
+    assert bytes_.tobytes() == number.to_bytes((count * bits + 7) // 8, "little")
+    unpacked = packed.unpack(bytes_, bits, count)
+    assert unpacked.dtype == np.int32
+    np.testing.assert_array_equal(unpacked, codes)
 
 
 def trained(conv="conv", levels=0):
@@ -87,44 +92,46 @@ def logits(network):
         ("conv", 5, 64, {"learned": True, "skip_first_and_last": True}),
     ],
 )
-def test_what_is_loaded_computes_bit_for_bit_what_was_saved(
-    tmp_path, conv, bits, bucket_size, options
-):
-    model = trained(conv, levels=2**bits if options.get("learned") else 0)
+def test_load_computes_bit_for_bit_what_was_saved(tmp_path, conv, bits, bucket_size, options):
+    learned = options.get("learned", False)
+    model = trained(conv, levels=2**bits if learned else 0)
     full = logits(model.network)
     quantize_kernels(model.network, bits, bucket_size, **options)
     layers = [*model.network.convolutions, model.network.output_layer]
-    if options.get("learned"):
+    if learned:
         for layer in layers:  # in no order, as training may leave them
-            layer.levels.assign(
-                np.random.default_rng(bits).permutation(np.linspace(-0.1, 1.05, 2**bits))
-            )
-    size = save(tmp_path / "small.safetensors", model)
-    network, features, alphabet = packed.load(tmp_path / "small.safetensors")
-    assert (network.spec, features, alphabet) == (model.network.spec, model.feature_config, "ABCD")
+            levels = np.linspace(-0.1, 1.05, 2**bits)
+            layer.levels.assign(np.random.default_rng(bits).permutation(levels))
+    path = tmp_path / "small.safetensors"
+    size = save(path, model)
+    network, feature_config, alphabet = packed.load(path)
+    assert network.spec == model.network.spec
+    assert (feature_config, alphabet) == (model.feature_config, "ABCD")
     np.testing.assert_array_equal(logits(network), logits(model.network))
     assert np.any(logits(network) != full)
-    assert size == (tmp_path / "small.safetensors").stat().st_size
+    assert size == path.stat().st_size
 
-    # The sizes by hand: codes of each kernel to the next byte, two scales a bucket, 2^bits levels a layer.
-    counts = [
-        int(np.prod(layer.kernel.shape))
-        for layer in (layers[1:-1] if options.get("skip_first_and_last") else layers)
-    ]
-    scales = sum(2 * -(-count // (bucket_size or count)) for count in counts)
-    scales += len(counts) * 2**bits if options.get("learned") else 0
+    # The sizes by hand: codes of each kernel to the next byte, two scales a bucket, 2^bits levels
+    # a layer.
+    if options.get("skip_first_and_last"):
+        layers = layers[1:-1]
+    counts = [int(np.prod(layer.kernel.shape)) for layer in layers]
+    codes = sum((count * bits + 7) // 8 for count in counts)
+    scales = sum(2 * ceil_div(count, bucket_size or count) for count in counts)
+    if learned:
+        scales += len(counts) * 2**bits
     floats = sum(variable.numpy().size for variable in network.variables) - sum(counts)
-    with safe_open(tmp_path / "small.safetensors", "numpy") as file:
+    with safe_open(path, "numpy") as file:
         tensors = {name: file.get_tensor(name) for name in file.keys()}
     assert {name: (value.shape, value.dtype) for name, value in tensors.items()} == {
-        "codes": ((sum((count * bits + 7) // 8 for count in counts),), np.uint8),
+        "codes": ((codes,), np.uint8),
         "scales": ((scales,), np.float32),
         "floats": ((floats,), np.float32),
     }
     assert size < sum(value.nbytes for value in tensors.values()) + 2000
 
 
-def test_a_network_that_is_not_quantized_is_packed_in_float32(tmp_path):
+def test_save_packs_a_network_that_is_not_quantized_in_float32(tmp_path):
     model = trained()
     save(tmp_path / "full.safetensors", model)
     network, _, _ = packed.load(tmp_path / "full.safetensors")
@@ -135,48 +142,47 @@ def test_a_network_that_is_not_quantized_is_packed_in_float32(tmp_path):
 def rounded(path, model, seed=None):
     """The bytes of a file, and the kernels that stand in it."""
     packed.save(path, model.network, model.feature_config, model.alphabet, seed)
-    found = named_variables(packed.load(path)[0])
-    return path.read_bytes(), {
-        name: value.numpy() for name, value in found.items() if name.endswith("kernel")
-    }
+    kernels = {}
+    for name, variable in named_variables(packed.load(path)[0]).items():
+        if name.endswith("kernel"):
+            kernels[name] = variable.numpy()
+    return path.read_bytes(), kernels
 
 
-def test_the_seed_decides_the_rounding_of_stochastic_quantizers_and_of_no_others(tmp_path):
+def test_seed_decides_the_rounding_of_stochastic_quantizers_and_of_no_others(tmp_path):
     model = trained()
     quantize_kernels(model.network, 2, 16)
     nearest, _ = rounded(tmp_path / "file", model)
     assert rounded(tmp_path / "file", model, 5)[0] == nearest
     quantize_kernels(model.network, 2, 16, stochastic=True)
     assert rounded(tmp_path / "file", model)[0] == nearest
-    found = [rounded(tmp_path / "file", model, seed)[0] for seed in (0, 1, 0)]
-    assert (
-        found[0] == found[2]
-        and len({nearest, *found}) == 3
-        and len({len(one) for one in (nearest, *found)}) == 1
-    )
+    seeded = [rounded(tmp_path / "file", model, seed)[0] for seed in (0, 1, 0)]
+    assert seeded[0] == seeded[2]
+    assert len({nearest, *seeded}) == 3
+    assert len({len(data) for data in (nearest, *seeded)}) == 1
 
 
-def test_stochastic_rounding_goes_to_one_of_the_two_levels_around_and_is_right_on_average(tmp_path):
+def test_stochastic_rounding_goes_to_a_level_around_and_is_right_on_average(tmp_path):
     """Levels worked out in float64, in buckets of 16: low + (high - low) k / 3."""
     model = trained()
     quantize_kernels(model.network, 2, 16, stochastic=True)
     runs = [rounded(tmp_path / "file", model, seed)[1] for seed in range(40)]
     for layer in model.network.layers:
-        flat, seen = (
-            layer.kernel.numpy().astype(float).ravel(),
-            [run[layer.kernel.path].ravel() for run in runs],
-        )
-        for start in range(0, len(flat), 16):
-            values, found = flat[start : start + 16], np.array(seen)[:, start : start + 16]
+        kernel = layer.kernel.numpy().astype(float).ravel()
+        rounded_kernels = np.array([run[layer.kernel.path].ravel() for run in runs])
+        for start in range(0, len(kernel), 16):
+            values = kernel[start : start + 16]
             step = (values.max() - values.min()) / 3
-            position, codes = (values - values.min()) / step, (found - values.min()) / step
+            position = (values - values.min()) / step
+            codes = (rounded_kernels[:, start : start + 16] - values.min()) / step
             np.testing.assert_allclose(codes, np.rint(codes), atol=1e-4)
             assert np.all(np.abs(codes - position) < 1 + 1e-4)
-            # Each has a deviation of at most half a step, their mean over 40 and the bucket of much less.
+            # Each has a deviation of at most half a step, the mean of the bucket over 40 runs of
+            # much less.
             assert abs((codes - position).mean()) < 5 * 0.5 / np.sqrt(codes.size)
 
 
-def test_kernels_that_are_alike_are_not_rounded_alike(tmp_path):
+def test_stochastic_rounding_of_equal_kernels_is_not_equal(tmp_path):
     spec = ConvSpec((6, 6), (3, 3), (1, 1), (0.0, 0.0), input_channels=6, classes=5)
     network = ConvNet(spec)
     network.convolutions[1].kernel.assign(network.convolutions[0].kernel)
@@ -187,7 +193,7 @@ def test_kernels_that_are_alike_are_not_rounded_alike(tmp_path):
         assert np.array_equal(kernels["layer01/kernel"], kernels["layer02/kernel"]) == same
 
 
-def test_the_model_that_is_saved_stays_as_it_was_and_can_be_saved_again(tmp_path):
+def test_save_leaves_the_model_as_it_was_and_can_be_repeated(tmp_path):
     model = trained()
     quantize_kernels(model.network, 3, 7)
     before = [variable.numpy() for variable in model.network.variables]
@@ -198,58 +204,199 @@ def test_the_model_that_is_saved_stays_as_it_was_and_can_be_saved_again(tmp_path
     assert (tmp_path / "one").read_bytes() == (tmp_path / "two").read_bytes()
 
 
-def test_what_is_loaded_can_be_packed_again_without_a_change(tmp_path):
+def test_save_of_what_was_loaded_gives_the_same_bytes(tmp_path):
     model = trained()
     quantize_kernels(model.network, 3, 7)
     save(tmp_path / "one", model)
-    network, features, alphabet = packed.load(tmp_path / "one")
+    network, feature_config, alphabet = packed.load(tmp_path / "one")
     quantize_kernels(network, 3, 7)
-    packed.save(tmp_path / "two", network, features, alphabet)
+    packed.save(tmp_path / "two", network, feature_config, alphabet)
     assert (tmp_path / "one").read_bytes() == (tmp_path / "two").read_bytes()
 
 
 @pytest.mark.parametrize("share", [0.0, 0.001, 0.5, 0.999])
-def test_a_file_that_was_cut_short_is_named(tmp_path, share):
-    model, path = trained(), tmp_path / "small.safetensors"
+def test_load_names_a_file_that_was_cut_short(tmp_path, share):
+    model = trained()
+    path = tmp_path / "small.safetensors"
     quantize_kernels(model.network, 4)
     save(path, model)
-    content = path.read_bytes()
-    path.write_bytes(content[: int(share * len(content))])
-    with pytest.raises(ValueError, match="small.safetensors is no packed model"):
+    data = path.read_bytes()
+    path.write_bytes(data[: int(share * len(data))])
+    with pytest.raises(Error, match="small.safetensors: no packed model") as refused:
         packed.load(path)
+    assert refused.value.path == path
 
 
-def test_a_file_that_is_no_packed_model_is_named(tmp_path):
-    (tmp_path / "notes.txt").write_text(
-        "A text, and longer than the eight bytes of a header's length."
-    )
+def test_load_names_a_file_that_is_no_packed_model(tmp_path):
+    text = "A text, and longer than the eight bytes of a header's length."
+    (tmp_path / "notes.txt").write_text(text)
     tensors = {name: np.zeros(3, np.float32) for name in ("codes", "scales", "floats")}
     safetensors.numpy.save_file(tensors, tmp_path / "bare")
     safetensors.numpy.save_file(tensors, tmp_path / "other", {"format": "pt"})
     safetensors.numpy.save_file(tensors, tmp_path / "broken", {"model": "{"})
     safetensors.numpy.save_file({"weights": np.zeros(3)}, tmp_path / "unlike", {"model": "{}"})
     for name in ("notes.txt", "bare", "other", "broken", "unlike", "nowhere"):
-        with pytest.raises(ValueError, match=f"{name} is no packed model"):
+        with pytest.raises(Error, match=f"{name}: no packed model"):
             packed.load(tmp_path / name)
 
 
-def test_saving_that_fails_leaves_nothing_and_keeps_what_was_there(tmp_path, monkeypatch):
-    model, path = trained(), tmp_path / "models" / "small.safetensors"
+def test_save_that_fails_leaves_nothing_and_keeps_what_was_there(tmp_path, monkeypatch):
+    model = trained()
+    path = tmp_path / "models" / "small.safetensors"
     quantize_kernels(model.network, 4)
 
     def half(tensors, file, metadata):
         file.write_bytes(b"half of it")
         raise OSError("no space left")
 
-    with monkeypatch.context() as patch:
-        patch.setattr(safetensors.numpy, "save_file", half)
-        with pytest.raises(OSError, match="no space left"):
-            save(path, model)
-        assert list(path.parent.iterdir()) == []
+    def save_half():
+        with monkeypatch.context() as patch:
+            patch.setattr(safetensors.numpy, "save_file", half)
+            with pytest.raises(OSError, match="no space left"):
+                save(path, model)
+
+    save_half()
+    assert list(path.parent.iterdir()) == []
     save(path, model)
-    content = path.read_bytes()
-    with monkeypatch.context() as patch:
-        patch.setattr(safetensors.numpy, "save_file", half)
-        with pytest.raises(OSError, match="no space left"):
-            save(path, model)
-    assert list(path.parent.iterdir()) == [path] and path.read_bytes() == content
+    data = path.read_bytes()
+    save_half()
+    assert list(path.parent.iterdir()) == [path] and path.read_bytes() == data
+
+
+# Bad input.
+
+PACKED = "packed.safetensors"  # of the fixture `workspace`
+
+
+def repacked(change):
+    """A packed file with other metadata or tensors, sealed as if it had been written so."""
+
+    def damage(workspace):
+        path = workspace / PACKED
+        with safe_open(path, "numpy") as file:
+            metadata = json.loads(file.metadata()["model"])
+            tensors = {key: file.get_tensor(key) for key in file.keys()}
+        del metadata[CHECKSUM_KEY]
+        change(metadata, tensors)
+        sealed = with_checksum(metadata, *(tensors[key] for key in ("codes", "scales", "floats")))
+        safetensors.numpy.save_file(tensors, path, {"model": json.dumps(sealed)})
+        yield path
+
+    return damage
+
+
+def packed_with(**changes):
+    return repacked(lambda metadata, tensors: metadata.update(changes))
+
+
+def packed_spec(**changes):
+    return repacked(lambda metadata, tensors: metadata["spec"].update(changes))
+
+
+def packed_kernel(**changes):
+    def change(metadata, tensors):
+        metadata["quantized"]["layer01/kernel"].update(changes)
+
+    return repacked(change)
+
+
+def packed_floats(function):
+    """A packed file with function(its floats)."""
+    return repacked(lambda metadata, tensors: tensors.update(floats=function(tensors["floats"])))
+
+
+def without_a_spec(metadata, tensors):
+    del metadata["spec"]
+
+
+def with_other_features(metadata, tensors):
+    metadata["features"].update(n_mfcc=12)
+
+
+def safetensors_head(head, length=None):
+    """A file of a hand-made head, which may lie about its length."""
+    text = json.dumps(head).encode()
+    if length is None:
+        length = len(text)
+    return content(PACKED, struct.pack("<Q", length) + text + bytes(64))
+
+
+def codes_of(dtype, shape, end):
+    """A head that tells of one tensor alone."""
+    return safetensors_head({"codes": {"dtype": dtype, "shape": shape, "data_offsets": [0, end]}})
+
+
+def load_file(workspace, path):
+    models.load(path)
+
+
+QUANTIZE = "`ltt quantize` writes one"
+LAMBDA = {
+    "class_name": "__lambda__",
+    "config": {"code": "4wAAAA==", "defaults": None, "closure": None},
+}
+LAYER = {"class_name": "ReLU", "module": "keras.layers", "config": {}, "registered_name": None}
+ONES = [1] * 10**5
+MANY = {"filters": ONES, "widths": ONES, "strides": ONES, "dropouts": [0.0] * 10**5}
+FEWER = {"filters": [4], "widths": [3], "strides": [2], "dropouts": [0.1]}
+# fmt: off
+BAD_PACKED = [
+    ("packed cut", series(PACKED, cuts(40)), load_file, Error, QUANTIZE),
+    ("packed flipped bits", series(PACKED, flips(50)), load_file, Error, QUANTIZE),
+    ("packed wrong magic", content(PACKED, b"PK\3\4" * 50), load_file, Error, QUANTIZE),
+    ("packed head of 2^60 bytes", safetensors_head({}, 2**60), load_file, Error, QUANTIZE),
+    ("packed tensors of 2^40 values", codes_of("U8", [2**40], 2**40), load_file, Error, QUANTIZE),
+    ("packed tensors of fewer bytes than values", codes_of("F32", [2**40], 64), load_file, Error,
+     QUANTIZE),
+    ("packed tensors of a negative shape", codes_of("U8", [-64], 64), load_file, Error, QUANTIZE),
+    ("packed filters of 2^30", packed_spec(filters=[2**30, 5]), load_file, Error, QUANTIZE),
+    ("packed filters of gigabytes", packed_spec(filters=[2**21, 5]), load_file, Error, QUANTIZE),
+    ("packed filters below zero", packed_spec(filters=[-4, 5]), load_file, Error, QUANTIZE),
+    ("packed width of 2^40", packed_spec(widths=[2**40, 3]), load_file, Error, QUANTIZE),
+    ("packed filters are text", packed_spec(filters=["4", "5"]), load_file, Error, QUANTIZE),
+    ("packed of a hundred thousand layers", packed_spec(**MANY), load_file, Error, QUANTIZE),
+    ("packed of fewer layers", packed_spec(**FEWER), load_file, Error, QUANTIZE),
+    ("packed of an unknown activation", packed_spec(activation="eval"), load_file, Error,
+     QUANTIZE),
+    ("packed of an object of Keras", packed_spec(activation=LAYER), load_file, Error, QUANTIZE),
+    ("packed of a Keras lambda", packed_spec(activation=LAMBDA), load_file, Error, QUANTIZE),
+    ("packed 0 bits", packed_kernel(bits=0), load_file, Error, QUANTIZE),
+    ("packed 99 bits", packed_kernel(bits=99), load_file, Error, QUANTIZE),
+    ("packed -1 bits", packed_kernel(bits=-1), load_file, Error, QUANTIZE),
+    ("packed buckets of 0", packed_kernel(bucket_size=0), load_file, Error, QUANTIZE),
+    ("packed buckets below zero", packed_kernel(bucket_size=-16), load_file, Error, QUANTIZE),
+    ("packed buckets of 2^30", packed_kernel(bucket_size=2**30), load_file, Error, QUANTIZE),
+    ("packed buckets of text", packed_kernel(bucket_size="16"), load_file, Error, QUANTIZE),
+    ("packed levels that are not there", packed_kernel(learned=True), load_file, Error, QUANTIZE),
+    ("packed classes of another alphabet", packed_with(alphabet="AB"), load_file, Error, QUANTIZE),
+    ("packed letters that stand twice", packed_with(alphabet="A" * 28), load_file, Error,
+     QUANTIZE),
+    ("packed features of other channels", repacked(with_other_features), load_file, Error,
+     QUANTIZE),
+    ("packed without a spec", repacked(without_a_spec), load_file, Error, QUANTIZE),
+    ("packed floats of another type", packed_floats(np.int32), load_file, Error, QUANTIZE),
+    ("packed floats too few", packed_floats(lambda floats: floats[:-1]), load_file, Error,
+     QUANTIZE),
+    ("packed floats too many", packed_floats(lambda floats: np.tile(floats, 2)), load_file, Error,
+     QUANTIZE),
+]
+# fmt: on
+
+
+@rows(BAD_PACKED)
+def test_damaged_packed_file_is_refused(workspace, damage, use, error, cure):
+    assert_refused(workspace, damage, use, error, cure)
+
+
+def test_packed_file_that_is_whole_is_loaded(workspace):
+    models.load(workspace / PACKED)
+
+
+def test_packed_file_from_before_there_were_checksums_is_loaded(workspace):
+    path = workspace / PACKED
+    with safe_open(path, "numpy") as file:
+        metadata = json.loads(file.metadata()["model"])
+        tensors = {key: file.get_tensor(key) for key in file.keys()}
+    del metadata[CHECKSUM_KEY]
+    safetensors.numpy.save_file(tensors, path, {"model": json.dumps(metadata)})
+    models.load(path)
