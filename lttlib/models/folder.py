@@ -108,7 +108,7 @@ def read_card(folder) -> dict:
         card = _read_json(path)
         version = card.get("version", 1)  # the first cards had none
         if not isinstance(version, int) or not isinstance(card.get("files", {}), dict):
-            raise ValueError("version or files are of another type")
+            raise Error("version or files are of another type")
     except ValueError as error:
         raise Error(f"not whole ({error})", path=path, cure=COPY_AGAIN) from error
     if version > CARD_VERSION:
