@@ -66,10 +66,13 @@ def read_vocabulary(path) -> list:
         raise LanguageModelError(
             "no language model", path=path, cure="`ltt lm` makes or downloads one"
         )
+
+    # What the file is, and how much can be in it: an n-gram takes more than a byte.
     is_compressed = _starts_with(path, GZIP_MAGIC)
     open_text = gzip.open if is_compressed else open
-    # An n-gram takes more than a byte, so there cannot be more of them than bytes.
     max_count = path.stat().st_size * (MAX_GZIP_RATIO if is_compressed else 1)
+
+    # A file that cannot be read to the end of its 1-grams says why.
     try:
         with open_text(path, "rt", encoding="utf-8") as file:
             words = _read_unigrams(file, max_count)
@@ -112,9 +115,11 @@ def _starts_with(path, magic):
 
 def _read_unigrams(file, max_count):
     """Return the words of the 1-grams of an open ARPA file; None if it ends before they do."""
+    # Blank lines may come before the first one.
     lines = map(str.strip, file)
     if next(filter(None, lines), None) != "\\data\\":
         return None
+
     # The head, up to the 1-grams.
     counts = {}
     for line in lines:
@@ -125,6 +130,7 @@ def _read_unigrams(file, max_count):
             if not 0 <= count <= max_count:
                 raise ValueError(f"its head lists {count} {order}-grams")
             counts[order] = count
+
     # The 1-grams, up to the next section.
     words = {}
     for line in lines:
@@ -163,10 +169,13 @@ def fetch_librispeech_arpa(folder) -> Path:
     """
     from lttlib.speech import download  # pooch and requests come with the course, not with the base
 
+    # Nothing to do if it is there already.
     archive = Path(folder) / LIBRISPEECH_URL.rpartition("/")[2]
     path = archive.with_suffix("")
     if path.exists():
         return path
+
+    # Unpack the download; if it is damaged, remove it so that the next call begins anew.
     archive.parent.mkdir(parents=True, exist_ok=True)
     download.download_file(LIBRISPEECH_URL, archive)
     try:

@@ -107,6 +107,7 @@ class BeamSearch(_BeamSearch):
     def _make_search(self, alphabet):
         decoder = _import_flashlight().decoder
         blank = len(alphabet)
+        # Alignments of the same text are summed (log_add), and no class is left out.
         options = decoder.LexiconFreeDecoderOptions(
             beam_size=self.beam_width,
             beam_size_token=blank + 1,
@@ -125,11 +126,14 @@ class BeamSearch(_BeamSearch):
             transitions=[],
         )
 
+        # log_probabilities: [frames, classes]
         def search(log_probabilities):
-            frames, classes = log_probabilities.shape
-            for result in searcher.decode(log_probabilities.ctypes.data, frames, classes):
+            address = log_probabilities.ctypes.data
+            for result in searcher.decode(address, *log_probabilities.shape):
                 written = collapse(np.array(result.tokens), alphabet)
-                yield Hypothesis(written, result.score, result.score, 0.0)
+                yield Hypothesis(
+                    written, score=result.score, acoustic_score=result.score, lm_score=0.0
+                )
 
         return search
 
@@ -185,6 +189,7 @@ class LexiconBeamSearch(_BeamSearch):
         vocabulary = self._load_vocabulary(alphabet)
         space = alphabet.index(" ")
         blank = len(alphabet)
+        # As in `BeamSearch`, but a language model scores words, and no others are written.
         options = decoder.LexiconDecoderOptions(
             beam_size=self.beam_width,
             beam_size_token=blank + 1,
@@ -196,6 +201,7 @@ class LexiconBeamSearch(_BeamSearch):
             log_add=True,
             criterion_type=decoder.CriterionType.CTC,
         )
+        # The search goes down the tree of spellings, and back to its root at a space.
         searcher = decoder.LexiconDecoder(
             options,
             trie=vocabulary.trie,
@@ -210,6 +216,7 @@ class LexiconBeamSearch(_BeamSearch):
         last_space = np.full(blank + 1, LOG_ZERO, np.float32)
         last_space[space] = 0
 
+        # log_probabilities: [frames, classes], emissions: [frames + 1, classes]
         def search(log_probabilities):
             emissions = np.vstack([log_probabilities, last_space])
             for result in searcher.decode(emissions.ctypes.data, *emissions.shape):

@@ -99,6 +99,8 @@ def estimate_ngrams(sentences, order=3) -> NGrams:
     """
     if order < 1:
         raise LanguageModelError(f"order must be at least 1, not {order}")
+
+    # Counts in the text; <s> and </s> are always among the single words.
     counts = _count_ngrams(sentences, order)
     if len(counts[0]) <= 2:
         raise LanguageModelError(
@@ -108,11 +110,13 @@ def estimate_ngrams(sentences, order=3) -> NGrams:
         raise LanguageModelError(
             f"no sentence is long enough for order {order}", cure="choose a lower one"
         )
+
+    # Adjusted counts. <unk> and <s> follow nothing; <unk> comes first in the file.
     _adjust_counts(counts)
-    # Two words that follow nothing: <unk> comes first in the file, <s> keeps its place.
     counts[0] = {(UNKNOWN,): 0, **counts[0], (BEGIN,): 0}
 
-    # From single words up: each order is interpolated with the one below, at last the uniform one.
+    # From single words up: each order is interpolated with the one below, and single words
+    # with the uniform distribution over all words but <s>.
     lower = {(): 1 / (len(counts[0]) - 1)}
     probabilities, backoffs, discounts = [], {}, []
     for order_counts in counts:

@@ -258,6 +258,7 @@ def training_steps(folder, stack):
 
 def training_step_rows(size, batch, matmul, stack):
     """Measure a training step of a network of `SIZES`."""
+    # Ours, Keras', PyTorch's and a matrix multiplication, in turns.
     spec = network_spec(size)
     dtype = default_dtype_policy()
     network = ConvNet(spec, dtype=dtype)
@@ -303,6 +304,7 @@ def training_step_rows(size, batch, matmul, stack):
 
 def feature_preparation(folder, stack):
     """Records of a split with two processes beside librosa, one file after the other."""
+    # Speech, and the rates at which it is measured.
     root = corpus_root(folder)
     utterances = read_corpus(root, "train")[:600]
     corpus_rate = soundfile.info(utterances[0].audio).samplerate
@@ -311,6 +313,8 @@ def feature_preparation(folder, stack):
     if corpus_rate != 16000:
         rates.append((16000, 16000))
     rates.append((corpus_rate, 22050))
+
+    # Both sides at each of them.
     numbers = count()
     for rate, librosa_rate in rates:
         config = FeatureConfig(sampling_rate=rate)
@@ -368,6 +372,7 @@ def search(folder, stack):
     lengths = [len(utterance) for utterance in logits]
     np.savez(folder / "logits.npz", *logits)
 
+    # Both sides get the same files and weights.
     decoder = LexiconBeamSearch(arpa, beam_width=100)
     words, _ = decoder.words()
     seconds, answer = prepare_rival(
@@ -388,6 +393,7 @@ def search(folder, stack):
         yield skipped_row(name, answer)
         return
 
+    # Their times, and how well they do.
     times = interleaved(3, {"ours": lambda: decoder(logits, lengths), "other": seconds})
     ours, theirs = decoder(logits, lengths), answer["texts"]
     right = (
@@ -412,10 +418,13 @@ def agreement(texts, others):
 
 def inference(folder, stack):
     """LiteRT beside onnxruntime: the small network, 10 s of speech, one thread."""
+    # A network, and speech to quantize and to measure it with.
     model = Model(ConvNet(network_spec("0.83 M")), FeatureConfig())
     random = np.random.default_rng(0)
     waves = [random.normal(size=160_000).astype(np.float32) / 10 for _ in range(4)]
     features = extract(waves[0], model.feature_config)
+
+    # Each form in both libraries.
     for form in ("float32", "int8"):
         path = folder / f"{form}.tflite"
         size = convert(model, path, form, waves)
@@ -445,6 +454,7 @@ def inference(folder, stack):
 
 def whole_training(folder, stack):
     """An epoch of `training.train` on records beside the bare steps, its batches at hand."""
+    # Records, and their batches in memory.
     root = synthesise_corpus(folder / "sentences", {"train": 12.0}, {"train": 20})
     write_records(read_corpus(root, "train"), folder / "records", FeatureConfig())
     records = Records(folder / "records")
@@ -453,6 +463,8 @@ def whole_training(folder, stack):
     dtype = default_dtype_policy()
     chosen = with_feasible_labels(records, spec)
     batches = list(chosen.batches(config.batch_size, 0))
+
+    # Both train a network of their own; the bare steps take their turn after each epoch.
     step = our_step(ConvNet(spec, dtype=dtype), config)
     bare_seconds = []
 
@@ -470,7 +482,8 @@ def whole_training(folder, stack):
         folder / "checkpoint",
         on_epoch_end=run_bare_steps,
     )
-    # Without the first epoch, which traces.
+
+    # Medians without the first epoch, which traces.
     epoch_ends = [epoch["seconds"] for epoch in history["epochs"]]
     epoch_seconds = statistics.median(np.diff(epoch_ends))
     frames = sum(entry.frames for entry in chosen.entries)

@@ -21,6 +21,7 @@ def step(filters, widths, strides, batch, frames, characters):
     import torch
     from torch import nn
 
+    # The network and its optimizer.
     torch.manual_seed(0)
     layers, channels = [], CHANNELS
     for size, width, stride in zip(filters, widths, strides):  # noqa: B905
@@ -111,6 +112,7 @@ def write_onnx(path, random, frames, sizes):
     import onnx
     from onnx import TensorProto, helper, numpy_helper
 
+    # A convolution and an activation per layer, their weights beside them.
     nodes, weights = [], []
     x, channels = "features", CHANNELS
     for index, (filters, width, stride) in enumerate([*sizes, (CLASSES, 1, 1)]):
@@ -132,6 +134,7 @@ def write_onnx(path, random, frames, sizes):
             nodes.append(helper.make_node("Elu", [y], [f"elu{index}"]))
         x, channels = f"elu{index}", filters
 
+    # The graph, from features [1, channels, frames] to logits.
     features = helper.make_tensor_value_info("features", TensorProto.FLOAT, [1, CHANNELS, frames])
     logits = helper.make_tensor_value_info("logits", TensorProto.FLOAT, [1, CLASSES, None])
     graph = helper.make_graph(nodes, "network", [features], [logits], weights)

@@ -64,6 +64,7 @@ def test_bench_growth_compares_seconds_per_minute_of_speech():
 def test_bench_without_the_other_interpreter_says_so_and_writes_its_file_whole(
     tmp_path, monkeypatch, capsys
 ):
+    # A part with a row that is measured, and one that is not.
     python = tmp_path / "python"
     monkeypatch.setenv("LTT_BENCH_PYTHON", str(python))
 
@@ -73,6 +74,7 @@ def test_bench_without_the_other_interpreter_says_so_and_writes_its_file_whole(
         assert rival is None
         yield bench.skipped_row("unmeasured", answer, 1.0)
 
+    # What is written: the rows, the reason, the machine.
     monkeypatch.setitem(bench.PARTS, "step", part)
     bench.measure(["step"], tmp_path / "bench.json")
     assert [path.name for path in tmp_path.iterdir()] == ["bench.json"]

@@ -102,6 +102,7 @@ class KneserNey:
 
 def test_kneser_ney_of_two_words_worked_by_hand():
     """Counts 2, 1, 1 of A, B, </s> have no n3: the discounts fall back to 1/2, 1; take 2 of 4."""
+    # Order 1
     model = estimate_ngrams(["A A B"], 1)
     expected = {
         ("A",): 1 / 4 + 1 / 8,
@@ -113,7 +114,8 @@ def test_kneser_ney_of_two_words_worked_by_hand():
     assert values(model.probabilities[0]) == pytest.approx(expected | start)
     assert model.discounts == [DISCOUNT_FALLBACK] and model.probabilities[0]["<s>",] == -99
 
-    model = estimate_ngrams(["A A B"], 2)  # before A stand <s> and A: its count is 2 again
+    # Order 2: before A stand <s> and A, so its count is 2 again.
+    model = estimate_ngrams(["A A B"], 2)
     assert values(model.probabilities[0]) == pytest.approx(expected | start)
     pairs = {
         ("A", "B"): 1 / 4 + 1 / 8,
@@ -196,6 +198,7 @@ def test_kenlm_reads_the_written_model_and_agrees(tmp_path, order):
     from flashlight.lib.text.decoder.kenlm import KenLM
     from flashlight.lib.text.dictionary import Dictionary
 
+    # Write the model; KenLM reads it, and a word that is not in it.
     sentences = random_sentences(80)
     model = estimate_ngrams(sentences, order)
     path = tmp_path / "new" / "small.arpa"
@@ -207,6 +210,7 @@ def test_kenlm_reads_the_written_model_and_agrees(tmp_path, order):
     with _silence_stderr():
         kenlm = KenLM(str(path), Dictionary(words))
 
+    # Word by word, both give the same log10 probability.
     others = random_sentences(20, seed=1)
     for sentence in ["", "DON'T O'ER THE CAT", "THE NEVER DOG'S", *others]:
         state = kenlm.start(False)
