@@ -150,7 +150,8 @@ def format_table(rows) -> str:
     """Return the rows as text, times in milliseconds."""
     lines = [["", "ours, ms", "other, ms", "ratio", "target", "reached", ""]]
     lines += [format_cells(row) for row in rows]
-    widths = [max(len(line[column]) for line in lines) for column in range(6)]
+    *columns, _ = zip(*lines, strict=True)  # the notes need no width
+    widths = [max(map(len, column)) for column in columns]
     return "\n".join(align_cells(line, widths) for line in lines)
 
 
@@ -479,7 +480,7 @@ def whole_training(folder, stack):
         ctc_objective,
         records,
         config,
-        folder / "checkpoint",
+        checkpoint=folder / "checkpoint",
         on_epoch_end=run_bare_steps,
     )
 
@@ -512,7 +513,7 @@ def growth_row(step, measurement, shortest):
     memory = measurement[f"{step}_bytes"] / 1e6
     least_memory = shortest[f"{step}_bytes"] / 1e6
     return ratio_row(
-        f"{step}, a minute of {minutes:.1f} minutes of speech: of {least_minutes:.1f}",
+        f"{step} {minutes:.1f} minutes of speech, per minute: {least_minutes:.1f} minutes",
         measurement[f"{step}_seconds"] / minutes,
         shortest[f"{step}_seconds"] / least_minutes,
         note=f"peak of memory: {memory:,.0f} and {least_memory:,.0f} MB",

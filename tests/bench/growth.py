@@ -106,7 +106,9 @@ def train(folder, spec, batch_size, **_) -> dict:
     network = ConvNet(ConvSpec(**spec), dtype=default_dtype_policy())
     records = Records(folder / "records")
     config = TrainingConfig(epochs=2, batch_size=batch_size, clip_norm=5.0)
-    history = training.train(network, ctc_objective, records, config, folder / "checkpoint")
+    history = training.train(
+        network, ctc_objective, records, config, checkpoint=folder / "checkpoint"
+    )
     memory = peak_memory()
     first, second = (epoch["seconds"] for epoch in history["epochs"])
 

@@ -30,12 +30,12 @@ def test_bench_table_has_a_line_per_row_and_the_reason_of_one_that_was_skipped()
         bench.ratio_row("longer", 0.2, 0.1, 1.0, "so"),
         bench.skipped_row("two", "no torch", 1.0),
     ]
-    head, one, longer, two = bench.format_table(rows).split("\n")
-    assert one.split() == ["one", "100", "250", "2.50", "2", "yes"]
+    head, first, longer, skipped = bench.format_table(rows).split("\n")
+    assert first.split() == ["one", "100", "250", "2.50", "2", "yes"]
     assert longer.split() == ["longer", "200", "100", "0.50", "1", "no", "so"]
-    assert two.split(maxsplit=2) == ["two", "1", "skipped: no torch"]
+    assert skipped.split(maxsplit=2) == ["two", "1", "skipped: no torch"]
     end = head.index("ratio") + 5
-    assert end == one.index("2.50") + 4 == longer.index("0.50") + 4
+    assert end == first.index("2.50") + 4 == longer.index("0.50") + 4
 
 
 def test_bench_calls_take_turns_and_those_that_time_themselves_are_believed():
@@ -57,7 +57,7 @@ def test_bench_growth_compares_seconds_per_minute_of_speech():
     longer = {"minutes": 5.0, "train_seconds": 10.0, "train_bytes": 310e6}
     row = bench.growth_row("train", longer, shortest)
     assert (row["ours"], row["other"], row["ratio"]) == (2.0, 4.0, 2.0)
-    assert row["row"] == "train, a minute of 5.0 minutes of speech: of 0.5"
+    assert row["row"] == "train 5.0 minutes of speech, per minute: 0.5 minutes"
     assert row["note"] == "peak of memory: 310 and 300 MB"
 
 

@@ -59,14 +59,11 @@ class KneserNey:
         corpus = [["<s>", *sentence.split(), "</s>"] for sentence in sentences]
         self.order = order
         self.vocabulary = {word for words in corpus for word in words[1:]} | {"<unk>"}
-        self.ngrams = {
-            n: [
-                tuple(words[start : start + n])
-                for words in corpus
-                for start in range(len(words) - n + 1)
-            ]
-            for n in range(1, order + 1)
-        }
+        self.ngrams = {n: [] for n in range(1, order + 1)}
+        for n, ngrams in self.ngrams.items():
+            for words in corpus:
+                starts = range(len(words) - n + 1)
+                ngrams += [tuple(words[start : start + n]) for start in starts]
         self.counts = {n: self.adjusted_counts(n) for n in self.ngrams}
 
     def adjusted_counts(self, n):
