@@ -2,17 +2,16 @@
 
 from importlib import import_module
 
-from lttlib.recognition.arpa import fetch_librispeech_arpa, read_lexicon, read_vocabulary
+from lttlib.recognition.arpa import (
+    fetch_librispeech_arpa,
+    read_lexicon,
+    read_vocabulary,
+    write_arpa,
+)
 from lttlib.recognition.beam_search import BeamSearch, Hypothesis, LexiconBeamSearch
 from lttlib.recognition.decoders import DECODERS, describe_decoder, make_decoder
 from lttlib.recognition.greedy import DecodingError, collapse, greedy
-from lttlib.recognition.ngram import (
-    LanguageModelError,
-    NGrams,
-    estimate_ngrams,
-    read_sentences,
-    write_arpa,
-)
+from lttlib.recognition.ngram import LanguageModelError, NGrams, estimate_ngrams, read_sentences
 from lttlib.recognition.transcribe import (
     SplitLogits,
     Transcripts,

@@ -6,7 +6,8 @@ import os
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from types import SimpleNamespace
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -16,16 +17,17 @@ from lttlib.speech import text
 
 MAX_WORD_LENGTH = 100  # letters; flashlight-text calls itself once for each of them
 LOG_ZERO = -1e4  # natural log; finite, since the difference of two infinities is none
+LN_10 = math.log(10)  # KenLM's scores are log10
 
 
 class Hypothesis(NamedTuple):
     """A text that an utterance may be, and natural logarithms of how likely it is.
 
-    Parameters
+    Attributes
     ----------
     text : str
     score : float
-        What hypotheses are ranked by: acoustic_score + lm_weight * lm_score + word_score * number of words.
+        Rank among hypotheses: acoustic_score + lm_weight * lm_score + word_score * words.
     acoustic_score : float
         ln P(text | sound), summed over the alignments that stayed in the beam.
     lm_score : float
@@ -39,19 +41,21 @@ class Hypothesis(NamedTuple):
 
 
 class _BeamSearch:
-    """What the two beam searches share."""
+    """What the two beam searches share; `_make_search` returns the search of one utterance."""
 
     def __post_init__(self):
-        for name, least in (("beam_width", 1), ("top_paths", 1), ("beam_threshold", 0)):
-            if not getattr(self, name) >= least:
-                raise DecodingError(f"{name} must be at least {least}, not {getattr(self, name)}")
+        for name, minimum in (("beam_width", 1), ("top_paths", 1), ("beam_threshold", 0)):
+            value = getattr(self, name)
+            if not value >= minimum:  # also refuses what is not a number
+                raise DecodingError(f"{name} must be at least {minimum}, not {value}")
 
     def __call__(self, logits, logit_lengths, alphabet=text.ALPHABET) -> list[str]:
-        """The best text of each utterance, as `greedy` gives it."""
-        return [found[0].text for found in self.n_best(logits, logit_lengths, alphabet)]
+        """Return the best text of each utterance, as `greedy` does."""
+        n_best = self.n_best(logits, logit_lengths, alphabet)
+        return [hypotheses[0].text for hypotheses in n_best]
 
     def n_best(self, logits, logit_lengths, alphabet=text.ALPHABET) -> list[list[Hypothesis]]:
-        """The best hypotheses of each utterance, at most `top_paths`, the best first, no text twice.
+        """Return at most `top_paths` hypotheses per utterance, the best first, no text twice.
 
         Parameters
         ----------
@@ -62,64 +66,73 @@ class _BeamSearch:
 
         Raises
         ------
-        ValueError
-            If the classes are not those of the alphabet, a logit is no number, flashlight-text is missing, or a file of
-            the decoder cannot be used.
+        DecodingError, LanguageModelError
+            If the classes are not those of the alphabet, a logit is not a number, flashlight-text
+            is missing, or a file of the decoder cannot be used.
         """
-        search = self._search(alphabet)
+        search = self._make_search(alphabet)
+        lengths = np.asarray(logit_lengths)
         results = []
-        for one, length in zip(logits, np.asarray(logit_lengths), strict=True):
-            merged = {}
-            for found in search(_log_probabilities(one[:length], alphabet)):
-                if found.text in merged:  # other spaces at the ends or between the words
-                    other = merged[found.text].acoustic_score
-                    both = float(np.logaddexp(found.acoustic_score, other))
-                    found = found._replace(
-                        acoustic_score=both, score=found.score - found.acoustic_score + both
-                    )
-                merged[found.text] = found
-            results.append(
-                sorted(merged.values(), key=lambda found: (-found.score, found.text))[
-                    : self.top_paths
-                ]
-            )
+        for utterance, length in zip(logits, lengths, strict=True):
+            log_probabilities = _log_probabilities(utterance[:length], alphabet)
+            hypotheses = _merge_equal_texts(search(log_probabilities))
+            # flashlight-text orders equal scores by their place in memory: order them by text.
+            hypotheses.sort(key=lambda hypothesis: (-hypothesis.score, hypothesis.text))
+            results.append(hypotheses[: self.top_paths])
         return results
 
 
 @dataclass(frozen=True)
 class BeamSearch(_BeamSearch):
-    """The likeliest text rather than the likeliest alignment: CTC prefix search (Graves et al. 2006, section 3.2).
+    """The likeliest text rather than the likeliest alignment, without a language model.
 
-    A callable like `greedy`; `n_best` gives more than the best text. Searched by flashlight-text.
+    CTC prefix search (Graves et al. 2006, section 3.2), by flashlight-text. A callable like
+    `greedy`; `n_best` returns more than the best text.
 
     Parameters
     ----------
     beam_width : int
         Hypotheses kept after a frame; a text counts twice while it may end in a blank or a letter.
     beam_threshold : float
-        Hypotheses this much less likely than the best (difference of natural logarithms) are dropped as well.
+        Hypotheses this much less likely than the best (difference of natural logarithms) are
+        dropped as well.
     top_paths : int
-        Hypotheses that `n_best` gives.
+        Most hypotheses that `n_best` returns.
     """
 
     beam_width: int = 50
     beam_threshold: float = 25.0
     top_paths: int = 10
 
-    def _search(self, alphabet):
-        decoder, _, _ = _flashlight()
+    def _make_search(self, alphabet):
+        decoder = _import_flashlight().decoder
         blank = len(alphabet)
+        # Alignments of the same text are summed (log_add), and no class is left out.
         options = decoder.LexiconFreeDecoderOptions(
-            beam_size=self.beam_width, beam_size_token=blank + 1, beam_threshold=self.beam_threshold, lm_weight=0.0,
-            sil_score=0.0, log_add=True, criterion_type=decoder.CriterionType.CTC,
-        )  # fmt: skip
-        # The search begins with its "silence" as if heard already: the blank leaves every text open.
-        searcher = decoder.LexiconFreeDecoder(options, decoder.ZeroLM(), blank, blank, [])
+            beam_size=self.beam_width,
+            beam_size_token=blank + 1,
+            beam_threshold=self.beam_threshold,
+            lm_weight=0.0,
+            sil_score=0.0,
+            log_add=True,
+            criterion_type=decoder.CriterionType.CTC,
+        )
+        # The search begins as if its "silence" came before: the blank leaves every text open.
+        searcher = decoder.LexiconFreeDecoder(
+            options,
+            lm=decoder.ZeroLM(),
+            sil_token_idx=blank,
+            blank_token_idx=blank,
+            transitions=[],
+        )
 
+        # log_probabilities: [frames, classes]
         def search(log_probabilities):
-            for found in searcher.decode(log_probabilities.ctypes.data, *log_probabilities.shape):
+            address = log_probabilities.ctypes.data
+            for result in searcher.decode(address, *log_probabilities.shape):
+                written = collapse(np.array(result.tokens), alphabet)
                 yield Hypothesis(
-                    collapse(np.array(found.tokens), alphabet), found.score, found.score, 0.0
+                    written, score=result.score, acoustic_score=result.score, lm_score=0.0
                 )
 
         return search
@@ -127,23 +140,25 @@ class BeamSearch(_BeamSearch):
 
 @dataclass(frozen=True)
 class LexiconBeamSearch(_BeamSearch):
-    """The words that sound and language model together find likeliest; others cannot be written.
+    """The words of a lexicon that sound and language model together find likeliest.
 
-    A callable like `greedy`, with `n_best`. Searched by flashlight-text through the tree of all spellings, summing over
-    alignments; KenLM reads the model, once for all decoders with the same files. What is sought is the text with the
-    greatest ln P(text | sound) + lm_weight * ln P(text) + word_score * words.
+    A callable like `greedy`, with `n_best`. It seeks the text with the greatest
+    ln P(text | sound) + lm_weight * ln P(text) + word_score * words. flashlight-text searches the
+    tree of all spellings, summing over alignments; KenLM reads the language model, once for all
+    decoders with the same files.
 
     Parameters
     ----------
     lm : path-like
-        ARPA file, also compressed by gzip, or binary file of KenLM; `recognition.estimate_ngrams` or the command `ltt lm` make one.
+        ARPA file, also compressed by gzip, or binary file of KenLM. `recognition.estimate_ngrams`
+        or the command `ltt lm` make one.
     lexicon : path-like, optional
-        Words to write, one a line, instead of all that the ARPA file has. A binary file needs it.
+        Words to write, one a line, instead of all in the ARPA file. A binary file needs it.
     lm_weight : float
     word_score : float
         Added for each word: below 0 it makes for fewer and longer words.
     beam_width, beam_threshold, top_paths
-        As `Beam` has them.
+        As in `BeamSearch`.
     """
 
     lm: str | Path
@@ -151,125 +166,232 @@ class LexiconBeamSearch(_BeamSearch):
     lm_weight: float = 1.25  # with word_score 0 the best of 0 to 3 on the dev split of LJSpeech
     word_score: float = 0.0
     beam_width: int = 100
-    beam_threshold: float = 25.0  # took half the time of none there, for the same texts
+    beam_threshold: float = 25.0  # half the time of no threshold there, for the same texts
     top_paths: int = 10
 
     def words(self, alphabet=text.ALPHABET):
-        """What can be written (frozenset of str), and what is left out of the lexicon (list of word and reason)."""
-        words, left_out, _, _ = self._load(alphabet)
-        return frozenset(words), left_out
+        """Return the words that can be written, and what is left out of the lexicon.
 
-    def _load(self, alphabet):
-        paths = [Path(path) for path in (self.lm, self.lexicon) if path is not None]
-        return _load(
-            alphabet,
-            tuple((path, path.stat().st_mtime_ns if path.exists() else 0) for path in paths),
-        )
+        Returns
+        -------
+        words : frozenset of str
+        left_out : list of dict
+            word and reason of each.
+        """
+        vocabulary = self._load_vocabulary(alphabet)
+        return frozenset(vocabulary.words), vocabulary.left_out
 
-    def _search(self, alphabet):
-        decoder, _, _ = _flashlight()
-        words, _, model, tree = self._load(alphabet)
-        space, blank = alphabet.index(" "), len(alphabet)
+    def _load_vocabulary(self, alphabet):
+        return _load_vocabulary(alphabet, _file_state(self.lm), _file_state(self.lexicon))
+
+    def _make_search(self, alphabet):
+        decoder = _import_flashlight().decoder
+        vocabulary = self._load_vocabulary(alphabet)
+        space = alphabet.index(" ")
+        blank = len(alphabet)
+        # As in `BeamSearch`, but a language model scores words, and no others are written.
         options = decoder.LexiconDecoderOptions(
-            beam_size=self.beam_width, beam_size_token=blank + 1, beam_threshold=self.beam_threshold,
-            lm_weight=self.lm_weight * math.log(10),  # of scores that are log10
-            word_score=self.word_score, unk_score=-math.inf, sil_score=0.0, log_add=True,
+            beam_size=self.beam_width,
+            beam_size_token=blank + 1,
+            beam_threshold=self.beam_threshold,
+            lm_weight=self.lm_weight * LN_10,
+            word_score=self.word_score,
+            unk_score=-math.inf,
+            sil_score=0.0,
+            log_add=True,
             criterion_type=decoder.CriterionType.CTC,
-        )  # fmt: skip
-        searcher = decoder.LexiconDecoder(options, tree, model, space, blank, -1, [], False)
-        # A word is complete at the space after it, so one must follow the last frame.
-        end = np.where(np.arange(blank + 1) == space, 0, LOG_ZERO).astype(np.float32)
+        )
+        # The search goes down the tree of spellings, and back to its root at a space.
+        searcher = decoder.LexiconDecoder(
+            options,
+            trie=vocabulary.trie,
+            lm=vocabulary.lm,
+            sil_token_idx=space,
+            blank_token_idx=blank,
+            unk_token_idx=-1,
+            transitions=[],
+            is_token_lm=False,
+        )
+        # A word is complete at the space after it, so a space must follow the last frame.
+        last_space = np.full(blank + 1, LOG_ZERO, np.float32)
+        last_space[space] = 0
 
+        # log_probabilities: [frames, classes], emissions: [frames + 1, classes]
         def search(log_probabilities):
-            emissions = np.vstack([log_probabilities, end])
-            for found in searcher.decode(emissions.ctypes.data, *emissions.shape):
-                written = [words[word] for word in found.words if word >= 0]
-                language = found.lmScore * math.log(10)
-                extra = self.lm_weight * language + self.word_score * len(written)
-                yield Hypothesis(" ".join(written), found.score, found.score - extra, language)
+            emissions = np.vstack([log_probabilities, last_space])
+            for result in searcher.decode(emissions.ctypes.data, *emissions.shape):
+                yield self._to_hypothesis(result, vocabulary.words)
 
         return search
 
-
-@functools.lru_cache(maxsize=2)
-def _load(alphabet, files):
-    """Words, those left out, KenLM's model, tree of spellings. By its time a file that has changed is read again."""
-    decoder, dictionary, kenlm = _flashlight()
-    (path, _), (lexicon, _) = files if len(files) == 2 else (*files, (None, 0))
-    words = (
-        [] if lexicon and is_binary(path) else read_vocabulary(path)
-    )  # which checks the file too
-    words = read_lexicon(lexicon) if lexicon else words
-    kept, left_out = [], []
-    for word in dict.fromkeys(word.strip() for word in words if word.strip()):
-        try:
-            text.encode(word, alphabet.replace(" ", ""))
-            if len(word) > MAX_WORD_LENGTH:
-                raise ValueError(f"longer than {MAX_WORD_LENGTH} letters")
-            kept.append(word)
-        except ValueError as error:
-            left_out.append({"word": word, "reason": str(error)})
-    if not kept:
-        why = (
-            f": '{left_out[0]['word'][:MAX_WORD_LENGTH]}': {left_out[0]['reason']}"
-            if left_out
-            else ""
+    def _to_hypothesis(self, result, vocabulary):
+        """Take a result of flashlight-text apart into its scores."""
+        words = [vocabulary[index] for index in result.words if index >= 0]
+        lm_score = result.lmScore * LN_10
+        beside_acoustic = self.lm_weight * lm_score + self.word_score * len(words)
+        return Hypothesis(
+            text=" ".join(words),
+            score=result.score,
+            acoustic_score=result.score - beside_acoustic,
+            lm_score=lm_score,
         )
-        raise DecodingError(
-            f"{lexicon or path} has no word in the letters of the model (capitals?){why}"
-        )
-    try:
-        with _quiet():
-            model = kenlm.KenLM(str(path), dictionary.Dictionary(kept))
-    except (
-        RuntimeError,
-        UnicodeDecodeError,
-        MemoryError,
-    ) as error:  # it quotes the file, in UTF-8 or not
-        why = str(error).strip().split("\n")[-1]
-        raise DecodingError(
-            f"KenLM cannot read {path} ({why}): make it again, `ltt lm` does"
-        ) from error
-    tree, start = decoder.Trie(len(alphabet) + 1, alphabet.index(" ")), model.start(True)
-    for number, word in enumerate(kept):
-        tree.insert(text.encode(f"{word} ", alphabet), number, model.score(start, number)[1])
-    tree.smear(decoder.SmearingMode.MAX)
-    return kept, left_out, model, tree
 
 
-@contextmanager
-def _quiet():
-    """KenLM draws a progress bar on file descriptor 2, past Python."""
-    kept = os.dup(2)
-    with open(os.devnull, "w") as nowhere:
-        os.dup2(nowhere.fileno(), 2)
-    try:
-        yield
-    finally:
-        os.dup2(kept, 2)
-        os.close(kept)
-
-
-def _flashlight():
-    try:
-        from flashlight.lib.text import decoder, dictionary
-        from flashlight.lib.text.decoder import kenlm
-    except ImportError as error:
-        raise DecodingError(
-            "beam search needs flashlight-text, of the extra [course]: pip install it"
-        ) from error
-    return decoder, dictionary, kenlm
+def _merge_equal_texts(hypotheses):
+    """Add the probabilities of equal texts: their alignments differ in the spaces between words."""
+    merged = {}
+    for hypothesis in hypotheses:
+        if hypothesis.text in merged:
+            other = merged[hypothesis.text].acoustic_score
+            total = float(np.logaddexp(hypothesis.acoustic_score, other))
+            score = hypothesis.score - hypothesis.acoustic_score + total
+            hypothesis = hypothesis._replace(acoustic_score=total, score=score)
+        merged[hypothesis.text] = hypothesis
+    return list(merged.values())
 
 
 def _log_probabilities(logits, alphabet):
-    """Logarithm of the softmax [frames, classes], as flashlight reads it: float32, row after row."""
+    """Return the log-softmax [frames, classes] as flashlight-text reads it: float32, row by row."""
     logits = np.asarray(logits, np.float64)
-    if logits.ndim != 2 or logits.shape[1] != len(alphabet) + 1:
-        raise DecodingError(
-            f"logits {list(logits.shape)} of an utterance are not [frames, {len(alphabet) + 1}]"
-        )
+    classes = len(alphabet) + 1
+    if logits.ndim != 2 or logits.shape[1] != classes:
+        shape = list(logits.shape)
+        raise DecodingError(f"logits {shape} of an utterance are not [frames, {classes}]")
     if np.isnan(logits).any():
         raise DecodingError("a logit is not a number: the network's weights are broken")
     shifted = logits - logits.max(axis=1, keepdims=True)
     normalised = shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
     return np.ascontiguousarray(np.maximum(normalised, LOG_ZERO), np.float32)
+
+
+class _FileState(NamedTuple):
+    """A file and when it was written: one that has changed is another key of a cache."""
+
+    path: Path
+    modified: int  # ns
+
+
+def _file_state(path):
+    """Return the state of a file, or None for no file; a missing one was written at time 0."""
+    if path is None:
+        return None
+    path = Path(path)
+    return _FileState(path, path.stat().st_mtime_ns if path.exists() else 0)
+
+
+class _Vocabulary(NamedTuple):
+    """What a search with a lexicon reads from its files."""
+
+    words: list
+    left_out: list  # dicts of word and reason
+    lm: Any  # flashlight's KenLM
+    trie: Any  # flashlight's tree of the spellings
+
+
+@functools.lru_cache(maxsize=2)
+def _load_vocabulary(alphabet, lm, lexicon):
+    """Read language model and lexicon, two `_FileState`s (the lexicon may be None)."""
+    # Without a lexicon the words are those of the ARPA file; with one that file is checked, too.
+    candidates = []
+    if lexicon is None or not is_binary(lm.path):
+        candidates = read_vocabulary(lm.path)
+    if lexicon is not None:
+        candidates = read_lexicon(lexicon.path)
+
+    words, left_out = _split_by_spelling(candidates, alphabet)
+    if not words:
+        path = lm.path if lexicon is None else lexicon.path
+        raise _no_word_error(path, left_out)
+
+    model = _read_kenlm(lm.path, words)
+    return _Vocabulary(words, left_out, model, _make_trie(words, model, alphabet))
+
+
+def _split_by_spelling(candidates, alphabet):
+    """Return the words that the alphabet spells, each once, and the others with the reason."""
+    letters = alphabet.replace(" ", "")
+    candidates = map(str.strip, candidates)
+    words, left_out = [], []
+    for word in dict.fromkeys(filter(None, candidates)):
+        reason = _spelling_problem(word, letters)
+        if reason:
+            left_out.append({"word": word, "reason": reason})
+        else:
+            words.append(word)
+    return words, left_out
+
+
+def _spelling_problem(word, letters):
+    """Return why a word cannot be written, or None."""
+    try:
+        text.encode(word, letters)
+    except ValueError as error:
+        return str(error)
+    if len(word) > MAX_WORD_LENGTH:
+        return f"longer than {MAX_WORD_LENGTH} letters"
+    return None
+
+
+def _no_word_error(path, left_out):
+    example = ""
+    if left_out:
+        word = left_out[0]["word"][:MAX_WORD_LENGTH]
+        example = f" ('{word}': {left_out[0]['reason']})"
+    return DecodingError(
+        f"no word in the letters of the model{example}",
+        path=path,
+        cure="its words must be in the alphabet of the model (capitals?)",
+    )
+
+
+def _read_kenlm(path, words):
+    """Let KenLM read a language model; its word indices are those of the list of words."""
+    flashlight = _import_flashlight()
+    dictionary = flashlight.dictionary.Dictionary(words)
+    try:
+        with _silence_stderr():
+            return flashlight.kenlm.KenLM(str(path), dictionary)
+    # KenLM's message quotes the file, which need not be UTF-8.
+    except (RuntimeError, UnicodeDecodeError, MemoryError) as error:
+        reason = str(error).strip().split("\n")[-1]
+        raise DecodingError(
+            f"KenLM cannot read it ({reason})", path=path, cure="make it again, `ltt lm` does"
+        ) from error
+
+
+def _make_trie(words, model, alphabet):
+    """Return the tree of spellings, each word scored as the first of a sentence."""
+    decoder = _import_flashlight().decoder
+    trie = decoder.Trie(len(alphabet) + 1, alphabet.index(" "))
+    start = model.start(True)
+    for index, word in enumerate(words):
+        _, score = model.score(start, index)
+        trie.insert(text.encode(f"{word} ", alphabet), index, score)
+    # Each inner node gets the best score under it: the search looks ahead.
+    trie.smear(decoder.SmearingMode.MAX)
+    return trie
+
+
+@contextmanager
+def _silence_stderr():
+    """Send file descriptor 2 nowhere: KenLM draws a progress bar on it, past Python."""
+    stderr = os.dup(2)
+    with open(os.devnull, "w") as nowhere:
+        os.dup2(nowhere.fileno(), 2)
+    try:
+        yield
+    finally:
+        os.dup2(stderr, 2)
+        os.close(stderr)
+
+
+def _import_flashlight():
+    """Return the modules of flashlight-text, which comes with the course and not with the base."""
+    try:
+        from flashlight.lib.text import decoder, dictionary
+        from flashlight.lib.text.decoder import kenlm
+    except ImportError as error:
+        raise DecodingError(
+            "beam search needs flashlight-text, of the extra [course]", cure="pip install it"
+        ) from error
+    return SimpleNamespace(decoder=decoder, dictionary=dictionary, kenlm=kenlm)

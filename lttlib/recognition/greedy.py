@@ -2,17 +2,18 @@
 
 import numpy as np
 
+from lttlib import Error
 from lttlib.speech import text
 
 
-class DecodingError(ValueError):
-    """A decoder that cannot be had, or logits that it cannot read; the message says what to do."""
+class DecodingError(Error):
+    """A decoder that is not available, or logits that it cannot decode."""
 
 
 def greedy(logits, logit_lengths, alphabet=text.ALPHABET) -> list[str]:
-    """The likeliest class of each frame, repeats merged, blanks removed.
+    """Return the likeliest class of each frame, repeats merged and blanks removed.
 
-    A space stands between two words: spaces at the ends of a text, and all but one in a row, are left out.
+    Words are separated by single spaces; spaces at the ends of a text are left out.
 
     Parameters
     ----------
@@ -23,15 +24,19 @@ def greedy(logits, logit_lengths, alphabet=text.ALPHABET) -> list[str]:
 
     Returns
     -------
-    list of str, one an utterance; "" where only blanks win.
+    list of str
+        One text per utterance; "" where only blanks win.
     """
+    lengths = np.asarray(logit_lengths)
     return [
-        collapse(np.argmax(one[:length], axis=-1), alphabet)
-        for one, length in zip(logits, np.asarray(logit_lengths), strict=True)
+        collapse(np.argmax(utterance[:length], axis=-1), alphabet)
+        for utterance, length in zip(logits, lengths, strict=True)
     ]
 
 
-def collapse(path, alphabet):
-    """The text of an alignment [frames]."""
-    kept = path[np.insert(path[1:] != path[:-1], 0, True)] if len(path) else path
-    return " ".join(text.decode(kept[kept < len(alphabet)], alphabet).split())
+def collapse(alignment, alphabet):
+    """Return the text of an alignment [frames]: the map B of Graves et al. 2006, section 3.1."""
+    starts_run = np.diff(alignment, prepend=-1) != 0
+    labels = alignment[starts_run]
+    characters = text.decode(labels[labels < len(alphabet)], alphabet)
+    return " ".join(characters.split())

@@ -1,11 +1,12 @@
-"""What a trained model makes of sound files and of whole splits."""
+"""From sound to text with a trained model: one file, or a whole split."""
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
+from lttlib import Error
 from lttlib.features.audio import load_audio
 from lttlib.features.examples import make_examples, workers
 from lttlib.features.spectral import extract
@@ -13,104 +14,104 @@ from lttlib.files import progress
 from lttlib.recognition.decoders import make_decoder
 from lttlib.recognition.greedy import greedy
 
+CHUNK_UTTERANCES = 256  # utterances whose features are held at a time
+
 
 def transcribe(model, path, decoder=greedy) -> str:
-    """What a sound file says.
+    """Return the text of a sound file.
 
     Parameters
     ----------
-    model : Recogniser or models.Model
+    model : device.Recogniser or models.Model
     path : path-like
-    decoder : function
-        As those of `decoding`.
+    decoder : callable
+        `greedy`, or what `make_decoder` returns.
 
     Raises
     ------
     features.AudioError
-        If the file cannot be used; silence can (nothing is heard in it).
+        If the file cannot be used; silence can, and gives "".
     """
-    return transcribe_features(
-        model,
-        extract(load_audio(Path(path), model.feature_config.sampling_rate), model.feature_config),
-        decoder,
-    )
+    wave = load_audio(Path(path), model.feature_config.sampling_rate)
+    features = extract(wave, model.feature_config)
+    return transcribe_features(model, features, decoder)
 
 
-def real_time_factor(model, wave, repeats=9) -> dict:
-    """How long a model takes for a second of speech: features, network and greedy decoding of one utterance.
-
-    Parameters
-    ----------
-    model : Recogniser or models.Model
-    wave : float array [samples]
-        At the rate of the features.
-    repeats : int
-        The least counts: whatever disturbs a measurement makes it longer.
-
-    Returns
-    -------
-    dict: features, network, total, each a real-time factor (seconds a second of speech).
-    """
-    taken = []
-    for _ in range(repeats):
-        started = time.perf_counter()
-        values = extract(wave, model.feature_config)
-        heard = time.perf_counter()
-        (logits,) = model.logits([values])
-        said = time.perf_counter()
-        greedy([logits], [len(logits)], model.alphabet)
-        taken.append((heard - started, said - heard, time.perf_counter() - started))
-    least = np.min(taken, axis=0) / (len(wave) / model.feature_config.sampling_rate)
-    return dict(zip(("features", "network", "total"), least.tolist(), strict=True))
-
-
-def transcribe_features(model, values, decoder=greedy) -> str:
-    """The text of one utterance's features [time, channels]."""
-    (logits,) = model.logits([values])
+def transcribe_features(model, features, decoder=greedy) -> str:
+    """Return the text of one utterance's features [time, channels]."""
+    (logits,) = model.logits([features])
     (text,) = decoder([logits], [len(logits)], model.alphabet)
     return text
 
 
-CHUNK_UTTERANCES = 256  # utterances whose features are held at a time
+def real_time_factor(model, wave, repeats=9) -> dict:
+    """Measure the time per second of speech: features, network and greedy decoding of a wave.
+
+    Parameters
+    ----------
+    model : device.Recogniser or models.Model
+    wave : float array [samples]
+        At the sampling rate of the model.
+    repeats : int
+        The shortest counts: whatever disturbs a measurement makes it longer.
+
+    Returns
+    -------
+    dict
+        features, network and total: seconds of processing per second of speech.
+    """
+    measurements = []
+    for _ in range(repeats):
+        start = time.perf_counter()
+        features = extract(wave, model.feature_config)
+        features_end = time.perf_counter()
+        (logits,) = model.logits([features])
+        network_end = time.perf_counter()
+        greedy([logits], [len(logits)], model.alphabet)
+        end = time.perf_counter()
+        measurements.append((features_end - start, network_end - features_end, end - start))
+    audio_seconds = len(wave) / model.feature_config.sampling_rate
+    factors = np.min(measurements, axis=0) / audio_seconds
+    return dict(zip(("features", "network", "total"), factors.tolist(), strict=True))
 
 
 @dataclass
 class SplitLogits:
-    """What a network makes of utterances: computed once, it can be decoded in many ways.
+    """Logits of a split, ready for any decoder.
 
-    Parameters
+    Attributes
     ----------
-    utterances : list of speech.Utterance
-        Those that can be scored, in the order they were given.
-    logits : list of float32 array [frames, classes]
     alphabet : str
+    utterances : list of speech.Utterance
+        Those that can be scored, in the order given.
+    logits : list of float32 array [frames, classes]
     rejected : list of dict
-        id, file and reason of what could not be scored: no sound that can be read, or no transcript. Nothing else is
-        left out: silence, say, is scored as it is heard.
+        id, file and reason of what cannot be scored: unreadable sound, or no transcript. Nothing
+        else is left out; silence, for example, is scored.
     seconds, audio_seconds : float
-        Time that features and network took, and length of the speech.
+        Time for features and network, and length of the speech.
     """
 
-    utterances: list
-    logits: list
     alphabet: str
-    rejected: list
-    seconds: float
-    audio_seconds: float
+    utterances: list = field(default_factory=list)
+    logits: list = field(default_factory=list)
+    rejected: list = field(default_factory=list)
+    seconds: float = 0.0
+    audio_seconds: float = 0.0
 
 
 @dataclass
 class Transcripts:
-    """What a model wrote down.
+    """Texts of a split.
 
-    Parameters
+    Attributes
     ----------
     pairs : list of (speech.Utterance, str)
-        Utterances and hypotheses, in the order they were given.
+        Utterances and hypotheses, in the order given.
     rejected : list of dict
-        As `Heard` has them.
+        As in `SplitLogits`.
     seconds, audio_seconds : float
-        Time that features, network and decoder took, and length of the speech.
+        Time for features, network and decoder, and length of the speech.
     """
 
     pairs: list
@@ -120,78 +121,77 @@ class Transcripts:
 
 
 def compute_logits(model, utterances, cores=1) -> SplitLogits:
-    """Let a model hear utterances.
+    """Compute the logits of a split once, to decode them in many ways.
 
     Parameters
     ----------
-    model : models.Model or device.Recogniser
+    model : device.Recogniser or models.Model
     utterances : list of speech.Utterance
     cores : int, optional
-        Processes that compute features; None: as `features.workers` has it.
-
-    Returns
-    -------
-    Heard
+        Processes that compute features; None: as in `features.workers`.
 
     Raises
     ------
-    ValueError
+    Error
         If no utterance can be used.
     """
-    heard = SplitLogits([], [], model.alphabet, [], 0.0, 0.0)
+    split = SplitLogits(model.alphabet)
+    starts = range(0, len(utterances), CHUNK_UTTERANCES)
     with workers(cores) as pool:
         started = time.perf_counter()
-        starts = range(0, len(utterances), CHUNK_UTTERANCES)
         for start in progress(starts, desc="listening", unit=f" x {CHUNK_UTTERANCES} utterances"):
-            features = []
-            tasks = [(utterance, 1.0) for utterance in utterances[start : start + CHUNK_UTTERANCES]]
-            for (utterance, _), example, reason in make_examples(
-                tasks, model.feature_config, pool=pool
-            ):
-                if reason:
-                    heard.rejected.append(
-                        {"id": utterance.id, "file": str(utterance.audio), "reason": reason}
-                    )
-                else:
-                    heard.utterances.append(utterance)
-                    features.append(example["features"])
-                    heard.audio_seconds += example["seconds"]
-            heard.logits += model.logits(features)
-        heard.seconds = time.perf_counter() - started
-    if not heard.utterances:
-        why = f"; the first: {heard.rejected[0]}" if heard.rejected else ""
-        raise ValueError(f"none of {len(utterances)} utterances can be used{why}")
-    return heard
+            chunk = utterances[start : start + CHUNK_UTTERANCES]
+            features = _add_utterances(split, chunk, model.feature_config, pool)
+            split.logits += model.logits(features)
+        split.seconds = time.perf_counter() - started
+    if not split.utterances:
+        first = f"; the first: {split.rejected[0]}" if split.rejected else ""
+        raise Error(f"none of {len(utterances)} utterances can be used{first}")
+    return split
 
 
-def decode(heard, decoder="greedy") -> Transcripts:
-    """Write down what was heard.
+def _add_utterances(split, utterances, config, pool):
+    """Enter utterances into a split, and return the features of those that can be used."""
+    features = []
+    tasks = [(utterance, 1.0) for utterance in utterances]
+    for (utterance, _), example, reason in make_examples(tasks, config, pool=pool):
+        if reason:
+            file = str(utterance.audio)
+            split.rejected.append({"id": utterance.id, "file": file, "reason": reason})
+            continue
+        split.utterances.append(utterance)
+        split.audio_seconds += example["seconds"]
+        features.append(example["features"])
+    return features
+
+
+def decode(split, decoder="greedy") -> Transcripts:
+    """Turn the logits of a split into texts.
 
     Parameters
     ----------
-    heard : Heard
+    split : SplitLogits
     decoder : str or callable
-        A name that `recognition.make_decoder` knows, or a decoder: `recognition.BeamSearch(beam_width=100)`, say.
-
-    Returns
-    -------
-    Recognised
+        A name that `make_decoder` knows, or a decoder: `BeamSearch(beam_width=100)`, for example.
 
     Raises
     ------
-    recognition.DecodingError
+    DecodingError, LanguageModelError
         If the decoder is unknown, or a file that it needs cannot be used.
     """
-    write = make_decoder(decoder) if isinstance(decoder, str) else decoder
+    if isinstance(decoder, str):
+        decoder = make_decoder(decoder)
     started = time.perf_counter()
-    texts = [write([one], [len(one)], heard.alphabet)[0] for one in heard.logits]
-    seconds = heard.seconds + time.perf_counter() - started
-    pairs = list(zip(heard.utterances, texts, strict=True))
-    return Transcripts(pairs, heard.rejected, seconds, heard.audio_seconds)
+    pairs = []
+    for utterance, logits in zip(split.utterances, split.logits, strict=True):
+        (text,) = decoder([logits], [len(logits)], split.alphabet)
+        pairs.append((utterance, text))
+    seconds = split.seconds + time.perf_counter() - started
+    return Transcripts(pairs, split.rejected, seconds, split.audio_seconds)
 
 
 def transcribe_split(model, utterances, decoder="greedy", cores=1) -> Transcripts:
-    """Let a model write down utterances: `listen`, then `decode`, with their parameters and errors."""
+    """Recognise a split: `compute_logits`, then `decode`, with their parameters and errors."""
     if isinstance(decoder, str):
-        decoder = make_decoder(decoder)  # a name that is wrong is told before the work
+        decoder = make_decoder(decoder)  # a wrong name is refused before the work
     return decode(compute_logits(model, utterances, cores), decoder)

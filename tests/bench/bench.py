@@ -1,8 +1,9 @@
 """How fast this is beside what else does the same work: `make bench`.
 
-Every row is a ratio of two times, measured in turns in one run: a, b, a, b, ...; the medians count. A ratio carries
-over to other machines far better than a time. What needs packages that the course does not runs in an interpreter of
-its own (`bench_rivals.py`; `make bench-env` makes it, or LTT_BENCH_PYTHON names one); without it its rows are skipped.
+Every row is a ratio of two times, measured in turns in one run: a, b, a, b, ...; the medians count.
+A ratio carries over to other machines far better than a time. What needs packages that the course
+does not need runs in an interpreter of its own (`bench_rivals.py`; `make bench-env` makes it, or
+LTT_BENCH_PYTHON names one); without it its rows are skipped.
 """
 
 import argparse
@@ -22,6 +23,7 @@ from pathlib import Path
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # before the first import of tensorflow
 os.environ.setdefault("LTT_BATCH", "1")
 
+import growth
 import keras
 import librosa
 import numpy as np
@@ -35,7 +37,7 @@ from lttlib.files import write_json
 from lttlib.models import Model, convert
 from lttlib.network import ConvNet, ConvSpec, training_flops
 from lttlib.recognition import LexiconBeamSearch, estimate_ngrams, write_arpa
-from lttlib.speech import read_corpus, synthesis, synthesise_corpus, text
+from lttlib.speech import ALPHABET, read_corpus, synthesis, synthesise_corpus, text
 from lttlib.training import (
     TrainingConfig,
     ctc_objective,
@@ -44,18 +46,22 @@ from lttlib.training import (
     with_feasible_labels,
 )
 
-HOME = Path(__file__).resolve().parents[2]
-BATCH, FRAMES, CHARACTERS = 16, 1000, 100
-# Millions of weights: filters and widths. The last is wav2letter, the teacher of Collobert et al. 2016.
+REPOSITORY = Path(__file__).resolve().parents[2]
+RIVALS = Path(__file__).with_name("bench_rivals.py")
+CHANNELS, CLASSES = 39, len(ALPHABET) + 1
+BATCH_SIZE, FRAMES, CHARACTERS = 16, 1000, 100
+# Millions of weights: filters and widths. The last is wav2letter (Collobert et al. 2016).
 SIZES = {
     "0.83 M": ([64] * 5 + [256] * 2, [48] + [7] * 4 + [32, 1]),
     "3.4 M": ([128] * 8 + [512] * 2, [48] + [7] * 7 + [32, 1]),
     "23.6 M": ([250] * 8 + [2000] * 2, [48] + [7] * 7 + [32, 1]),
 }
 ROUNDS = {"0.83 M": 9, "3.4 M": 7, "23.6 M": 3}
-STOCK = 9.0
-PEAK = {"3.4 M": 0.60, "23.6 M": 0.85}
-MATMUL = 2048
+WARM_UP_ROUNDS = 2
+KERAS_TARGET, TORCH_TARGET, LIBROSA_TARGET = 9.0, 1.0, 3.0
+PEAK_TARGETS = {"3.4 M": 0.60, "23.6 M": 0.85}
+MATMUL_SIZE = 2048
+GROWTH_MINUTES = [0.5, 1.5, 5.0]
 
 
 class Skipped(Exception):
@@ -63,29 +69,29 @@ class Skipped(Exception):
 
 
 class Rival:
-    """The other side in an interpreter of its own: a line of JSON to it is a question, one from it the answer."""
+    """The other side in an interpreter of its own: a line of JSON is a question, one the answer."""
 
     def __init__(self):
-        python = Path(os.environ.get("LTT_BENCH_PYTHON", HOME / ".venv-bench" / "bin" / "python"))
+        default = REPOSITORY / ".venv-bench" / "bin" / "python"
+        python = Path(os.environ.get("LTT_BENCH_PYTHON", default))
         if not python.exists():
             raise Skipped(f"no interpreter {python}: make bench-env, or set LTT_BENCH_PYTHON")
-        command = [python, HOME / "tests" / "bench" / "bench_rivals.py"]
-        self.process = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-        )
+        pipe = subprocess.PIPE
+        self.process = subprocess.Popen([python, RIVALS], stdin=pipe, stdout=pipe, text=True)
 
     def ask(self, **question) -> dict:
-        """The answer to a question; `Skipped` if there is none."""
+        """Return the answer to a question; `Skipped` if there is none."""
         print(json.dumps(question), file=self.process.stdin, flush=True)
-        answer = json.loads(
-            self.process.stdout.readline() or '{"failed": "the other interpreter ended"}'
-        )
+        line = self.process.stdout.readline()
+        if not line:
+            raise Skipped("the other interpreter ended")
+        answer = json.loads(line)
         if "failed" in answer:
             raise Skipped(answer["failed"])
         return answer
 
     def seconds(self) -> float:
-        """One run of what was prepared, timed over there."""
+        """Run once what was prepared, and return the time taken there."""
         return self.ask(run=True)["seconds"]
 
     def __enter__(self):
@@ -96,8 +102,8 @@ class Rival:
         self.process.wait()
 
 
-def prepared(stack, **question):
-    """What runs the other side's work and gives its seconds, and its answer; or None, and why not."""
+def prepare_rival(stack, **question):
+    """Return what runs the other side's work and its answer; or None, and why not."""
     try:
         rival = stack.enter_context(Rival())
         return rival.seconds, rival.ask(**question)
@@ -106,332 +112,492 @@ def prepared(stack, **question):
 
 
 def interleaved(rounds, calls) -> dict:
-    """Median seconds of each call; one that returns a float has timed itself. Two rounds more before, to warm up."""
-    taken = {name: [] for name in calls}
-    for number in range(-2, rounds):
+    """Return the median seconds of each call, in turns, after two rounds to warm up.
+
+    A call that returns a float has timed itself.
+    """
+    times = {name: [] for name in calls}
+    for index in range(-WARM_UP_ROUNDS, rounds):
         for name, call in calls.items():
             started = time.perf_counter()
-            told = call()
-            seconds = told if isinstance(told, float) else time.perf_counter() - started
-            if number >= 0:
-                taken[name].append(seconds)
-    return {name: statistics.median(values) for name, values in taken.items()}
+            result = call()
+            seconds = time.perf_counter() - started
+            if index >= 0:
+                times[name].append(result if isinstance(result, float) else seconds)
+    return {name: statistics.median(seconds) for name, seconds in times.items()}
 
 
-def row(name, ours, other, target=None, note="") -> dict:
-    """A ratio, other / ours: above 1 we are faster."""
+def ratio_row(name, ours, other, target=None, note="") -> dict:
+    """Return a row of a ratio, other / ours: above 1 lttlib is faster."""
     ratio = other / ours
-    reached = None if target is None else bool(ratio >= target)
-    return {"row": name, "ours": ours, "other": other, "ratio": ratio, "target": target, "reached": reached,
-            "note": note}  # fmt: skip
+    return {
+        "row": name,
+        "ours": ours,
+        "other": other,
+        "ratio": ratio,
+        "target": target,
+        "reached": None if target is None else bool(ratio >= target),
+        "note": note,
+    }
 
 
-def skipped(name, reason, target=None) -> dict:
-    """A row that was not measured."""
+def skipped_row(name, reason, target=None) -> dict:
+    """Return a row that was not measured."""
     return {"row": name, "skipped": str(reason), "target": target}
 
 
-def table(rows) -> str:
-    """The rows for a person, times in milliseconds."""
+def format_table(rows) -> str:
+    """Return the rows as text, times in milliseconds."""
     lines = [["", "ours, ms", "other, ms", "ratio", "target", "reached", ""]]
-    for one in rows:
-        target = "" if one["target"] is None else f"{one['target']:g}"
-        if "skipped" in one:
-            lines.append([one["row"], "", "", "", target, "", f"skipped: {one['skipped']}"])
-            continue
-        reached = {None: "", True: "yes", False: "no"}[one["reached"]]
-        times = [
-            f"{1000 * one[side]:,.4g}" if one[side] < 10 else f"{1000 * one[side]:,.0f}"
-            for side in ("ours", "other")
-        ]
-        lines.append([one["row"], *times, f"{one['ratio']:.2f}", target, reached, one["note"]])
-    widths = [max(len(line[column]) for line in lines) for column in range(6)]
-    return "\n".join(
-        "  ".join(
-            cell.rjust(width) if column else cell.ljust(width)
-            for column, (cell, width) in enumerate(zip(line[:6], widths, strict=True))
-        )
-        + f"  {line[6]}".rstrip()
-        for line in lines
-    )
+    lines += [format_cells(row) for row in rows]
+    *columns, _ = zip(*lines, strict=True)  # the notes need no width
+    widths = [max(map(len, column)) for column in columns]
+    return "\n".join(align_cells(line, widths) for line in lines)
+
+
+def format_cells(row):
+    """Return the texts of a row's columns, the note last."""
+    target = "" if row["target"] is None else f"{row['target']:g}"
+    if "skipped" in row:
+        return [row["row"], "", "", "", target, "", f"skipped: {row['skipped']}"]
+    ours, other = milliseconds(row["ours"]), milliseconds(row["other"])
+    reached = {None: "", True: "yes", False: "no"}[row["reached"]]
+    return [row["row"], ours, other, f"{row['ratio']:.2f}", target, reached, row["note"]]
+
+
+def milliseconds(seconds):
+    return f"{1000 * seconds:,.4g}" if seconds < 10 else f"{1000 * seconds:,.0f}"
+
+
+def align_cells(cells, widths):
+    """Return a line: the name to the left, figures to the right, the note as it is."""
+    name, *figures, note = cells
+    aligned = [name.ljust(widths[0])]
+    aligned += [figure.rjust(width) for figure, width in zip(figures, widths[1:], strict=True)]
+    return "  ".join(aligned) + f"  {note}".rstrip()
 
 
 def network_spec(size) -> ConvSpec:
-    """One of `SIZES`: stride 2 in the first layer, batch norm, ELU, no dropout."""
+    """Return one of `SIZES`: stride 2 in the first layer, batch norm, ELU, no dropout."""
     filters, widths = SIZES[size]
-    return ConvSpec(filters, widths, [2] + [1] * (len(filters) - 1), [0.0] * len(filters))
+    strides = [2] + [1] * (len(filters) - 1)
+    return ConvSpec(filters, widths, strides, [0.0] * len(filters))
 
 
-def our_step(network, recipe):
-    """One step as `training.train` makes it: masks, losses, gradients, the clipped step of Adam."""
-    optimizer = keras.optimizers.Adam(1e-3, global_clipnorm=recipe.clip_norm)
+def our_step(network, config):
+    """Return one step as `training.train` takes it: masks, losses, gradients, clipped Adam."""
+    optimizer = keras.optimizers.Adam(1e-3, global_clipnorm=config.clip_norm)
     optimizer.build(network.trainable_variables)
 
     @tf.function(reduce_retracing=True)
     def step(batch, seed):
-        batch = batch | {
-            "features": spec_augment(batch["features"], batch["feature_lengths"], seed, recipe)
-        }
+        features = spec_augment(batch["features"], batch["feature_lengths"], seed, config)
+        batch = batch | {"features": features}
         with tf.GradientTape() as tape:
             losses = ctc_objective(network, batch, training=True, seed=seed)["loss"]
-            loss = tf.reduce_sum(losses) / recipe.batch_size
-        optimizer.apply(
-            tape.gradient(loss, network.trainable_variables), network.trainable_variables
-        )
+            loss = tf.reduce_sum(losses) / config.batch_size
+        gradients = tape.gradient(loss, network.trainable_variables)
+        optimizer.apply(gradients, network.trainable_variables)
         return tf.reduce_sum(losses)
 
     def run(batch):
-        loss = float(
-            step(batch, tf.constant([1, 2]))
-        )  # waits for the end of the step, as the loop does
+        # float() waits for the end of the step, as the loop does.
+        loss = float(step(batch, tf.constant([1, 2])))
         if not np.isfinite(loss):
             raise FloatingPointError(f"a loss of {loss}")
 
     return run
 
 
-def stock_step(spec, batch):
-    """The usual recipe: layers and loss of Keras in float32, its `train_on_batch`."""
+def keras_step(spec, batch):
+    """Return the usual step: layers and loss of Keras in float32, its `train_on_batch`."""
     network = keras.Sequential([keras.Input((FRAMES, spec.input_channels))])
     for filters, width, stride in zip(spec.filters, spec.widths, spec.strides, strict=True):
         network.add(keras.layers.Conv1D(filters, width, stride, padding="same"))
         network.add(keras.layers.BatchNormalization())
         network.add(keras.layers.Activation(spec.activation))
     network.add(keras.layers.Conv1D(spec.classes, 1))
-    network.compile(
-        keras.optimizers.Adam(1e-3, global_clipnorm=1.0), keras.losses.CTC(), jit_compile=False
-    )
-    x, labels = batch["features"].numpy(), batch["labels"].numpy() + 1  # its blank is class 0
-    return lambda: bool(network.train_on_batch(x, labels))  # not a float, which would be a time
+    adam = keras.optimizers.Adam(1e-3, global_clipnorm=1.0)
+    network.compile(adam, keras.losses.CTC(), jit_compile=False)
+    features = batch["features"].numpy()
+    labels = batch["labels"].numpy() + 1  # its blank is class 0
+
+    def run():
+        network.train_on_batch(features, labels)
+
+    return run
+
+
+def matmul_step(random):
+    """Return a multiplication of two bfloat16 matrices, by which a processor's peak is measured."""
+    matrix = tf.constant(random.normal(size=(MATMUL_SIZE, MATMUL_SIZE)))
+    matrix = tf.cast(matrix, tf.bfloat16)
+    multiply = tf.function(lambda: tf.reduce_sum((matrix @ matrix)[:1]))
+    return lambda: multiply().numpy()
+
+
+def random_batch(random):
+    """Return a batch of noise with labels of noise."""
+    features = random.normal(size=(BATCH_SIZE, FRAMES, CHANNELS)).astype(np.float32)
+    labels = random.integers(0, CLASSES - 1, (BATCH_SIZE, CHARACTERS))
+    return {
+        "features": tf.constant(features),
+        "feature_lengths": tf.fill([BATCH_SIZE], FRAMES),
+        "labels": tf.constant(labels, tf.int32),
+        "label_lengths": tf.fill([BATCH_SIZE], CHARACTERS),
+    }
 
 
 def training_steps(folder, stack):
-    """A training step beside Keras' own recipe, PyTorch, and what the processor can multiply at most."""
+    """A training step beside Keras' own, PyTorch's, and what the processor can multiply at most."""
     random = np.random.default_rng(0)
-    batch = {
-        "features": tf.constant(random.normal(size=(BATCH, FRAMES, 39)).astype(np.float32)),
-        "feature_lengths": tf.fill([BATCH], FRAMES),
-        "labels": tf.constant(random.integers(0, 28, (BATCH, CHARACTERS)), tf.int32),
-        "label_lengths": tf.fill([BATCH], CHARACTERS),
-    }
-    matrix = tf.cast(tf.constant(random.normal(size=(MATMUL, MATMUL))), tf.bfloat16)
-    multiply = tf.function(lambda: tf.reduce_sum((matrix @ matrix)[:1]))
-    precision = default_dtype_policy()
+    batch = random_batch(random)
+    matmul = matmul_step(random)
     for size in SIZES:
-        spec = network_spec(size)
-        network = ConvNet(spec, dtype=precision)
-        step = our_step(network, TrainingConfig(epochs=1, batch_size=BATCH))
-        question = {"work": "step", "filters": spec.filters, "widths": spec.widths, "strides": spec.strides,
-                    "batch": BATCH, "frames": FRAMES, "characters": CHARACTERS}  # fmt: skip
-        rival, why_not = prepared(stack, **question)
-        calls = {"ours": lambda step=step: step(batch), "matmul": lambda: multiply().numpy()}
-        calls |= {"stock": stock_step(spec, batch)} | ({"torch": rival} if rival else {})
-        taken = interleaved(ROUNDS[size], calls)
-        name = f"training step, {size} ({network.count_params():,} weights; {precision})"
-        yield row(f"{name}: Keras' layers and CTC, float32", taken["ours"], taken["stock"], STOCK)
-        if rival:
-            yield row(f"{name}: {why_not['told']}", taken["ours"], taken["torch"], 1.0)
-        else:
-            yield skipped(f"{name}: PyTorch", why_not, 1.0)
-        work, peak = BATCH * training_flops(spec, FRAMES), 2 * MATMUL**3 / taken["matmul"]
-        least, note = (
-            work / peak,
-            f"{work / 1e9:,.0f} GFLOP; matmul {peak / 1e9:,.0f} GFLOP/s; other: at that rate",
-        )
-        yield row(f"share of the peak, {size}", taken["ours"], least, PEAK.get(size), note)
+        yield from training_step_rows(size, batch, matmul, stack)
+
+
+def training_step_rows(size, batch, matmul, stack):
+    """Measure a training step of a network of `SIZES`."""
+    # Ours, Keras', PyTorch's and a matrix multiplication, in turns.
+    spec = network_spec(size)
+    dtype = default_dtype_policy()
+    network = ConvNet(spec, dtype=dtype)
+    step = our_step(network, TrainingConfig(epochs=1, batch_size=BATCH_SIZE))
+    torch_seconds, answer = prepare_rival(
+        stack,
+        work="step",
+        filters=spec.filters,
+        widths=spec.widths,
+        strides=spec.strides,
+        batch=BATCH_SIZE,
+        frames=FRAMES,
+        characters=CHARACTERS,
+    )
+    calls = {"ours": lambda: step(batch), "matmul": matmul, "keras": keras_step(spec, batch)}
+    if torch_seconds:
+        calls["torch"] = torch_seconds
+    times = interleaved(ROUNDS[size], calls)
+    ours = times["ours"]
+
+    # Beside other frameworks.
+    name = f"training step, {size} ({network.count_params():,} weights; {dtype})"
+    yield ratio_row(
+        f"{name}: Keras' layers and CTC, float32", ours, times["keras"], target=KERAS_TARGET
+    )
+    if torch_seconds:
+        yield ratio_row(f"{name}: {answer['name']}", ours, times["torch"], target=TORCH_TARGET)
+    else:
+        yield skipped_row(f"{name}: PyTorch", answer, TORCH_TARGET)
+
+    # Beside the time that its operations would take at the rate of a matrix multiplication.
+    flops = BATCH_SIZE * training_flops(spec, FRAMES)
+    peak = 2 * MATMUL_SIZE**3 / times["matmul"]
+    rates = f"{flops / 1e9:,.0f} GFLOP; matmul {peak / 1e9:,.0f} GFLOP/s"
+    yield ratio_row(
+        f"share of the peak, {size}",
+        ours,
+        flops / peak,
+        target=PEAK_TARGETS.get(size),
+        note=f"{rates}; other: at that rate",
+    )
 
 
 def feature_preparation(folder, stack):
     """Records of a split with two processes beside librosa, one file after the other."""
-    root, minutes = os.environ.get("LTT_CORPORA"), {"train": 20.0}
-    root = (
-        Path(root) / "SpokenDigits"
-        if root
-        else synthesise_corpus(folder / "speech", minutes, {"train": 20})
-    )
-    heard = read_corpus(root, "train")[:600]
-    own, number = soundfile.info(heard[0].audio).samplerate, count()
-    default = {"sr": 22050}  # what librosa.load resamples to unless told not to
-    for rate, theirs in {own: {"sr": own}, 16000: {"sr": 16000}, f"{own}": default}.items():
-        wanted = FeatureConfig(sampling_rate=int(rate))
+    # Speech, and the rates at which it is measured.
+    root = corpus_root(folder)
+    utterances = read_corpus(root, "train")[:600]
+    corpus_rate = soundfile.info(utterances[0].audio).samplerate
+    # Our sampling rate, librosa's. The last one is what librosa.load resamples to by default.
+    rates = [(corpus_rate, corpus_rate)]
+    if corpus_rate != 16000:
+        rates.append((16000, 16000))
+    rates.append((corpus_rate, 22050))
 
-        def ours(wanted=wanted):
-            write_records(heard, folder / "features" / str(next(number)), wanted, cores=2)
+    # Both sides at each of them.
+    numbers = count()
+    for rate, librosa_rate in rates:
+        config = FeatureConfig(sampling_rate=rate)
 
-        def other(wanted=wanted, theirs=theirs):
-            for utterance in heard:
-                wave, rate = librosa.load(utterance.audio, **theirs)
-                values = librosa.feature.mfcc(y=wave, sr=rate, n_mfcc=wanted.n_mfcc, n_fft=wanted.n_fft,
-                                              hop_length=wanted.hop_length, n_mels=wanted.n_mels)  # fmt: skip
-                slopes = [
-                    librosa.feature.delta(values, order=order, mode="nearest") for order in (1, 2)
-                ]
-                np.concatenate([values, *slopes])
+        def ours(config=config):
+            write_records(utterances, folder / "features" / str(next(numbers)), config, cores=2)
 
-        taken = interleaved(3, {"ours": ours, "other": other})
-        note = f"{len(heard)} files of {root.name}; ours also checks, normalises and writes records"
-        yield row(
-            f"features at {rate} Hz, 2 processes: librosa at {theirs['sr']}",
-            taken["ours"],
-            taken["other"],
-            3.0,
-            note,
+        def other(config=config, librosa_rate=librosa_rate):
+            for utterance in utterances:
+                librosa_features(utterance.audio, librosa_rate, config)
+
+        times = interleaved(3, {"ours": ours, "other": other})
+        files = f"{len(utterances)} files of {root.name}"
+        yield ratio_row(
+            f"features at {rate} Hz, 2 processes: librosa at {librosa_rate}",
+            times["ours"],
+            times["other"],
+            target=LIBROSA_TARGET,
+            note=f"{files}; ours also checks, normalises and writes records",
         )
+
+
+def corpus_root(folder):
+    """Return the folder of real spoken digits, or of speech that is synthesised there."""
+    corpora = os.environ.get("LTT_CORPORA")
+    if corpora:
+        return Path(corpora) / "SpokenDigits"
+    return synthesise_corpus(folder / "speech", {"train": 20.0}, {"train": 20})
+
+
+def librosa_features(path, rate, config):
+    """Return MFCCs and their slopes as librosa computes them."""
+    wave, rate = librosa.load(path, sr=rate)
+    mfccs = librosa.feature.mfcc(
+        y=wave,
+        sr=rate,
+        n_mfcc=config.n_mfcc,
+        n_fft=config.n_fft,
+        hop_length=config.hop_length,
+        n_mels=config.n_mels,
+    )
+    slopes = [librosa.feature.delta(mfccs, order=order, mode="nearest") for order in (1, 2)]
+    return np.concatenate([mfccs, *slopes])
 
 
 def search(folder, stack):
     """Beam search with a word 3-gram beside pyctcdecode, on the same logits."""
+    # A language model of 2000 sentences, and logits of the first 20.
     random = np.random.default_rng(0)
-    spoken = [text.normalise(synthesis.sample_sentence("train", random)) for _ in range(2000)]
-    arpa, logits_file = folder / "words.arpa", folder / "logits.npz"
-    write_arpa(arpa, estimate_ngrams(spoken))
-    logits = []
-    for sentence in spoken[
-        :20
-    ]:  # as peaky as a trained network: two frames a character, then a blank
-        path = np.ravel([[label, label, 28] for label in text.encode(sentence)])
-        logits.append(
-            (6 * np.eye(29)[path] + random.normal(size=(len(path), 29))).astype(np.float32)
-        )
-    np.savez(logits_file, *logits)
+    sentences = [text.normalise(synthesis.sample_sentence("train", random)) for _ in range(2000)]
+    arpa = folder / "words.arpa"
+    write_arpa(arpa, estimate_ngrams(sentences))
+    references = sentences[:20]
+    logits = [spoken_logits(reference, random) for reference in references]
+    lengths = [len(utterance) for utterance in logits]
+    np.savez(folder / "logits.npz", *logits)
+
+    # Both sides get the same files and weights.
     decoder = LexiconBeamSearch(arpa, beam_width=100)
-    lengths, texts = [len(one) for one in logits], []
-    name = f"beam search, width {decoder.beam_width}, 3-gram, {len(logits)} utterances: pyctcdecode"
-    words = sorted(decoder.words()[0])
-    rival, answer = prepared(stack, work="search", logits=str(logits_file), arpa=str(arpa), words=words,
-                             alphabet=text.ALPHABET, beam_width=decoder.beam_width, lm_weight=decoder.lm_weight,
-                             word_score=decoder.word_score, threshold=decoder.beam_threshold)  # fmt: skip
-    if not rival:
-        yield skipped(name, answer)
-        return
-    taken = interleaved(3, {"ours": lambda: texts.append(decoder(logits, lengths)), "other": rival})
-    same = np.mean(
-        [ours == theirs for ours, theirs in zip(texts[-1], answer["texts"], strict=True)]
+    words, _ = decoder.words()
+    seconds, answer = prepare_rival(
+        stack,
+        work="search",
+        logits=str(folder / "logits.npz"),
+        arpa=str(arpa),
+        words=sorted(words),
+        alphabet=ALPHABET,
+        beam_width=decoder.beam_width,
+        lm_weight=decoder.lm_weight,
+        word_score=decoder.word_score,
+        threshold=decoder.beam_threshold,
     )
-    right = [
-        np.mean([a == b for a, b in zip(found, spoken, strict=False)])
-        for found in (texts[-1], answer["texts"])
-    ]
-    note = f"{same:.0%} of the texts alike; right: ours {right[0]:.0%}, theirs {right[1]:.0%}"
-    yield row(name, taken["ours"], taken["other"], note=note)
+    search_name = f"beam search, width {decoder.beam_width}, 3-gram"
+    name = f"{search_name}, {len(logits)} utterances: pyctcdecode"
+    if not seconds:
+        yield skipped_row(name, answer)
+        return
+
+    # Their times, and how well they do.
+    times = interleaved(3, {"ours": lambda: decoder(logits, lengths), "other": seconds})
+    ours, theirs = decoder(logits, lengths), answer["texts"]
+    right = (
+        f"right: ours {agreement(ours, references):.0%}, theirs {agreement(theirs, references):.0%}"
+    )
+    note = f"{agreement(ours, theirs):.0%} of the texts alike; {right}"
+    yield ratio_row(name, times["ours"], times["other"], note=note)
+
+
+def spoken_logits(sentence, random):
+    """Return logits as peaky as a trained network's: two frames per character, then a blank."""
+    blank = CLASSES - 1
+    path = np.ravel([[label, label, blank] for label in text.encode(sentence)])
+    noise = random.normal(size=(len(path), CLASSES))
+    return (6 * np.eye(CLASSES)[path] + noise).astype(np.float32)
+
+
+def agreement(texts, others):
+    """Return the share of texts that are equal."""
+    return np.mean([ours == theirs for ours, theirs in zip(texts, others, strict=True)])
 
 
 def inference(folder, stack):
     """LiteRT beside onnxruntime: the small network, 10 s of speech, one thread."""
+    # A network, and speech to quantize and to measure it with.
     model = Model(ConvNet(network_spec("0.83 M")), FeatureConfig())
     random = np.random.default_rng(0)
     waves = [random.normal(size=160_000).astype(np.float32) / 10 for _ in range(4)]
-    values = extract(waves[0], model.feature_config)
+    features = extract(waves[0], model.feature_config)
+
+    # Each form in both libraries.
     for form in ("float32", "int8"):
-        name = f"0.83 M on 10 s, one thread, {form}: onnxruntime"
         path = folder / f"{form}.tflite"
         size = convert(model, path, form, waves)
         recogniser = Recogniser(path)
-        rival, answer = prepared(stack, work="inference", form=form, folder=str(folder), frames=len(values),
-                                 filters=model.network.spec.filters, widths=model.network.spec.widths,
-                                 strides=model.network.spec.strides)  # fmt: skip
-        if not rival:
-            yield skipped(name, answer)
+        seconds, answer = prepare_rival(
+            stack,
+            work="inference",
+            form=form,
+            folder=str(folder),
+            frames=len(features),
+            filters=model.network.spec.filters,
+            widths=model.network.spec.widths,
+            strides=model.network.spec.strides,
+        )
+        name = f"0.83 M on 10 s, one thread, {form}: onnxruntime"
+        if not seconds:
+            yield skipped_row(name, answer)
             continue
-        taken = interleaved(
-            25, {"ours": lambda used=recogniser: used.logits([values]), "other": rival}
-        )
-        yield row(
-            name,
-            taken["ours"],
-            taken["other"],
-            note=f"files: {size / 1e3:.0f} and {answer['bytes'] / 1e3:.0f} kB",
-        )
+
+        def ours(recogniser=recogniser):
+            recogniser.logits([features])
+
+        times = interleaved(25, {"ours": ours, "other": seconds})
+        note = f"files: {size / 1e3:.0f} and {answer['bytes'] / 1e3:.0f} kB"
+        yield ratio_row(name, times["ours"], times["other"], note=note)
 
 
 def whole_training(folder, stack):
     """An epoch of `training.train` on records beside the bare steps, its batches at hand."""
+    # Records, and their batches in memory.
     root = synthesise_corpus(folder / "sentences", {"train": 12.0}, {"train": 20})
     write_records(read_corpus(root, "train"), folder / "records", FeatureConfig())
-    data, recipe = Records(folder / "records"), TrainingConfig(epochs=5)
-    spec, precision = network_spec("0.83 M"), default_dtype_policy()
-    chosen = with_feasible_labels(data, spec)
-    seconds = (
-        sum(entry.frames for entry in chosen.entries) * data.feature_config.frame_period_ms / 1000
-    )
-    batches = list(chosen.batches(recipe.batch_size, 0))
-    step, bare = our_step(ConvNet(spec, dtype=precision), recipe), []
+    records = Records(folder / "records")
+    config = TrainingConfig(epochs=5)
+    spec = network_spec("0.83 M")
+    dtype = default_dtype_policy()
+    chosen = with_feasible_labels(records, spec)
+    batches = list(chosen.batches(config.batch_size, 0))
 
-    def monitor(network, epoch):
+    # Both train a network of their own; the bare steps take their turn after each epoch.
+    step = our_step(ConvNet(spec, dtype=dtype), config)
+    bare_seconds = []
+
+    def run_bare_steps(network, epoch):
         started = time.perf_counter()
         for batch in batches:
             step(batch)
-        bare.append(time.perf_counter() - started)
+        bare_seconds.append(time.perf_counter() - started)
 
-    told = training.train(ConvNet(spec, dtype=precision), ctc_objective, data, recipe,
-                          folder / "checkpoint", monitor)  # fmt: skip
-    ends = [epoch["seconds"] for epoch in told["epochs"]]
-    loop = statistics.median(np.diff(ends))  # without the first epoch, which traces
-    note = f"{seconds / loop:,.0f} s of speech a second; {len(chosen.entries)} utterances, {len(batches)} steps an epoch"
-    yield row(
+    history = training.train(
+        ConvNet(spec, dtype=dtype),
+        ctc_objective,
+        records,
+        config,
+        checkpoint=folder / "checkpoint",
+        on_epoch_end=run_bare_steps,
+    )
+
+    # Medians without the first epoch, which traces.
+    epoch_ends = [epoch["seconds"] for epoch in history["epochs"]]
+    epoch_seconds = statistics.median(np.diff(epoch_ends))
+    frames = sum(entry.frames for entry in chosen.entries)
+    speech_seconds = frames * records.feature_config.frame_period_ms / 1000
+    rate = f"{speech_seconds / epoch_seconds:,.0f} s of speech per second"
+    yield ratio_row(
         "an epoch of training.train, 0.83 M: its bare steps",
-        loop,
-        statistics.median(bare[1:]),
-        note=note,
+        epoch_seconds,
+        statistics.median(bare_seconds[1:]),
+        note=f"{rate}; {len(chosen.entries)} utterances, {len(batches)} steps per epoch",
     )
 
 
-PARTS = {"features": feature_preparation, "step": training_steps, "search": search, "inference": inference,
-         "training": whole_training}  # fmt: skip
+def corpus_growth(folder, stack):
+    """Records and an epoch per minute of speech, of longer corpora beside the shortest one."""
+    spec = network_spec("0.83 M")
+    shortest, *others = growth.measure(GROWTH_MINUTES, spec, FeatureConfig(), folder)
+    for measurement in others:
+        for step in ("prepare", "train"):
+            yield growth_row(step, measurement, shortest)
 
 
-def machine() -> dict:
-    """What the figures were measured on and with."""
+def growth_row(step, measurement, shortest):
+    """Return the ratio of seconds per minute of speech: 1 where time grows with the corpus."""
+    minutes, least_minutes = measurement["minutes"], shortest["minutes"]
+    memory = measurement[f"{step}_bytes"] / 1e6
+    least_memory = shortest[f"{step}_bytes"] / 1e6
+    return ratio_row(
+        f"{step} {minutes:.1f} minutes of speech, per minute: {least_minutes:.1f} minutes",
+        measurement[f"{step}_seconds"] / minutes,
+        shortest[f"{step}_seconds"] / least_minutes,
+        note=f"peak of memory: {memory:,.0f} and {least_memory:,.0f} MB",
+    )
+
+
+PARTS = {
+    "features": feature_preparation,
+    "step": training_steps,
+    "search": search,
+    "inference": inference,
+    "training": whole_training,
+    "growth": corpus_growth,
+}
+PACKAGES = (
+    "tensorflow",
+    "keras",
+    "librosa",
+    "numpy",
+    "numba",
+    "flashlight-text",
+    "ai-edge-litert",
+)
+
+
+def describe_machine() -> dict:
+    """Return what the figures are measured on and with."""
+    return {
+        "cpu": processor_name(),
+        "cores": os.cpu_count(),
+        "python": platform.python_version(),
+        "versions": {name: metadata.version(name) for name in PACKAGES},
+        "date": date.today().isoformat(),
+        "rivals": rival_versions(),
+    }
+
+
+def processor_name():
     cpuinfo = Path("/proc/cpuinfo")
-    found = (
-        [line for line in cpuinfo.read_text().splitlines() if "model name" in line]
-        if cpuinfo.exists()
-        else []
-    )
-    cpu = found[0].partition(":")[2].strip() if found else platform.processor()
-    packages = (
-        "tensorflow",
-        "keras",
-        "librosa",
-        "numpy",
-        "numba",
-        "flashlight-text",
-        "ai-edge-litert",
-    )
-    versions = {name: metadata.version(name) for name in packages}
-    return {"cpu": cpu, "cores": os.cpu_count(), "python": platform.python_version(), "versions": versions,
-            "date": date.today().isoformat()}  # fmt: skip
+    if cpuinfo.exists():
+        for line in cpuinfo.read_text().splitlines():
+            if "model name" in line:
+                return line.partition(":")[2].strip()
+    return platform.processor()
 
 
-def measure(parts, out) -> list:
-    """Run the parts, print their table, write it all to a file."""
+def rival_versions():
+    """Return the versions of the other side's packages, or why there are none."""
+    try:
+        with Rival() as rival:
+            return rival.ask(work="versions")
+    except Skipped as reason:
+        return str(reason)
+
+
+def measure(parts, path) -> list:
+    """Run the parts, print their rows as they come, then their table; write it all to a file."""
     rows = []
     with tempfile.TemporaryDirectory() as folder:
         for name in parts:
             with contextlib.ExitStack() as stack:
-                for one in PARTS[name](Path(folder), stack):
-                    rows.append(one)
-                    print(table([one]).split("\n")[1], flush=True)
-    about = machine()
-    try:
-        with Rival() as rival:
-            about["rivals"] = rival.ask(work="versions")
-    except Skipped as reason:
-        about["rivals"] = str(reason)
-    write_json(out, {"machine": about, "rows": rows})
-    print(
-        f"\n{about['cpu']}, {about['cores']} cores, {about['versions']}, {about['rivals']}\n\n{table(rows)}\n\n{out}"
-    )
+                for row in PARTS[name](Path(folder), stack):
+                    rows.append(row)
+                    _, line = format_table([row]).split("\n")
+                    print(line, flush=True)
+    machine = describe_machine()
+    write_json(path, {"machine": machine, "rows": rows})
+    hardware = f"{machine['cpu']}, {machine['cores']} cores"
+    print(f"\n{hardware}, {machine['versions']}, {machine['rivals']}")
+    print(f"\n{format_table(rows)}\n\n{path}")
     return rows
 
 
-if __name__ == "__main__":
-    arguments = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    arguments.add_argument(
+def main():
+    """Measure what the command line asks for."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument(
         "--only", choices=PARTS, action="append", help="one part; may stand several times"
     )
-    arguments.add_argument(
-        "--out", type=Path, default=HOME / "data" / "bench.json", help="file (%(default)s)"
-    )
-    chosen = arguments.parse_args()
-    measure(chosen.only or list(PARTS), chosen.out)
+    default = REPOSITORY / "data" / "bench.json"
+    parser.add_argument("--out", type=Path, default=default, help="file (%(default)s)")
+    arguments = parser.parse_args()
+    measure(arguments.only or list(PARTS), arguments.out)
+
+
+if __name__ == "__main__":
+    main()

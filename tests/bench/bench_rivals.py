@@ -1,6 +1,7 @@
 """The other sides of `bench.py`, in an interpreter with their packages: a line of JSON in, one out.
 
-A first question names the work and prepares it; each `{"run": true}` after it runs it once and tells the seconds.
+A first question names the work and prepares it; each `{"run": true}` after it runs the work once
+and answers with the seconds. This file must run without lttlib, and in older versions of Python.
 """
 
 import json
@@ -9,49 +10,38 @@ import time
 from importlib import metadata
 from pathlib import Path
 
+CHANNELS, CLASSES = 39, 29
+
 
 def step(filters, widths, strides, batch, frames, characters):
-    """A training step of PyTorch: bfloat16 autocast, channels last, two-dimensional convolutions of height 1."""
+    """A training step of PyTorch, with what makes it fast on a processor.
+
+    That is bfloat16 autocast, channels last, and two-dimensional convolutions of height 1.
+    """
     import torch
     from torch import nn
-    from torch.nn import functional
 
+    # The network and its optimizer.
     torch.manual_seed(0)
-
-    class Layer(nn.Module):
-        def __init__(self, inputs, outputs, width, stride):
-            super().__init__()
-            left = (width - 1) // 2
-            even = stride == 1 and width % 2 == 1
-            self.pad = None if even else (left, width - 1 - left)
-            self.convolution = nn.Conv2d(
-                inputs, outputs, (1, width), (1, stride), padding=(0, left if even else 0)
-            )
-            self.norm, self.activation = nn.BatchNorm2d(outputs), nn.ELU()
-
-        def forward(self, x):
-            x = functional.pad(x, self.pad) if self.pad else x
-            return self.activation(self.norm(self.convolution(x)))
-
-    layers, channels = [], 39
+    layers, channels = [], CHANNELS
     for size, width, stride in zip(filters, widths, strides):  # noqa: B905
-        layers.append(Layer(channels, size, width, stride))
+        layers.append(torch_layer(channels, size, width, stride))
         channels = size
-    network = nn.Sequential(*layers, nn.Conv2d(channels, 29, 1)).to(
-        memory_format=torch.channels_last
-    )
-    x = torch.randn(batch, 39, 1, frames).to(memory_format=torch.channels_last)
-    labels, label_lengths = (
-        torch.randint(0, 28, (batch, characters)),
-        torch.full((batch,), characters),
-    )
-    ctc = nn.CTCLoss(blank=28, reduction="sum")
+    output = nn.Conv2d(channels, CLASSES, 1)
+    network = nn.Sequential(*layers, output).to(memory_format=torch.channels_last)
     adam = torch.optim.Adam(network.parameters(), 1e-3, fused=True)
+    ctc = nn.CTCLoss(blank=CLASSES - 1, reduction="sum")
+
+    # features [batch, channels, 1, frames], labels [batch, characters]
+    x = torch.randn(batch, CHANNELS, 1, frames).to(memory_format=torch.channels_last)
+    labels = torch.randint(0, CLASSES - 1, (batch, characters))
+    label_lengths = torch.full((batch,), characters)
 
     def run():
         adam.zero_grad(set_to_none=True)
         with torch.autocast("cpu", dtype=torch.bfloat16):
             logits = network(x)
+        # [frames, batch, classes]
         log_probabilities = logits[:, :, 0].float().permute(2, 0, 1).log_softmax(-1)
         lengths = torch.full((batch,), len(log_probabilities))
         loss = ctc(log_probabilities, labels, lengths, label_lengths) / batch
@@ -60,7 +50,21 @@ def step(filters, widths, strides, batch, frames, characters):
         adam.step()
         loss.item()
 
-    return run, {"told": f"PyTorch {torch.__version__}, bfloat16, channels last"}
+    return run, {"name": f"PyTorch {torch.__version__}, bfloat16, channels last"}
+
+
+def torch_layer(inputs, outputs, width, stride):
+    """A convolution over time with "same" padding, batch norm and ELU."""
+    from torch import nn
+
+    before = (width - 1) // 2
+    after = width - 1 - before
+    layers = [nn.BatchNorm2d(outputs), nn.ELU()]
+    if stride == 1 and before == after:
+        convolution = nn.Conv2d(inputs, outputs, (1, width), padding=(0, before))
+        return nn.Sequential(convolution, *layers)
+    convolution = nn.Conv2d(inputs, outputs, (1, width), (1, stride))
+    return nn.Sequential(nn.ZeroPad2d((before, after, 0, 0)), convolution, *layers)
 
 
 def search(logits, arpa, words, alphabet, beam_width, lm_weight, word_score, threshold):
@@ -69,83 +73,103 @@ def search(logits, arpa, words, alphabet, beam_width, lm_weight, word_score, thr
     import numpy as np
     from pyctcdecode import build_ctcdecoder
 
-    decoder = build_ctcdecoder(
-        [*alphabet, ""], arpa, unigrams=words, alpha=lm_weight, beta=word_score
-    )
+    characters = [*alphabet, ""]  # the last is the blank
+    decoder = build_ctcdecoder(characters, arpa, unigrams=words, alpha=lm_weight, beta=word_score)
     arrays = np.load(logits)
-    batch = [arrays[name] for name in arrays.files]
+    utterances = [arrays[name] for name in arrays.files]
+    options = {"beam_width": beam_width, "beam_prune_logp": -threshold}
 
     def run():
-        return [
-            decoder.decode(one, beam_width=beam_width, beam_prune_logp=-threshold) for one in batch
-        ]
+        return [decoder.decode(utterance, **options) for utterance in utterances]
 
     return run, {"texts": run()}
 
 
 def inference(form, folder, frames, filters, widths, strides):
-    """onnxruntime on one thread; batch norm is in the kernels, as it is in the other side's file."""
+    """onnxruntime on one thread; batch norm is in the kernels, as in the file of lttlib."""
     import numpy as np
-    import onnx
     import onnxruntime
-    from onnx import TensorProto, helper, numpy_helper
 
     random = np.random.default_rng(0)
-    nodes, weights, x, channels = [], [], "features", 39
-    layers = [*zip(filters, widths, strides), (29, 1, 1)]  # noqa: B905
-    for number, (size, width, stride) in enumerate(layers):
-        left, last = (width - 1) // 2, number == len(layers) - 1
-        kernel = random.normal(size=(size, channels, width)) * (2 / (channels * width)) ** 0.5
-        weights.append(numpy_helper.from_array(kernel.astype(np.float32), f"kernel{number}"))
-        weights.append(numpy_helper.from_array(np.zeros(size, np.float32), f"bias{number}"))
-        y = "logits" if last else f"conv{number}"
-        inputs = [x, f"kernel{number}", f"bias{number}"]
-        pads = [left, width - 1 - left]
-        nodes.append(
-            helper.make_node("Conv", inputs, [y], kernel_shape=[width], strides=[stride], pads=pads)
-        )
-        if not last:
-            nodes.append(helper.make_node("Elu", [y], [f"elu{number}"]))
-        x, channels = f"elu{number}", size
-    shapes = {"features": [1, 39, frames], "logits": [1, 29, None]}
-    ends = [
-        helper.make_tensor_value_info(name, TensorProto.FLOAT, shape)
-        for name, shape in shapes.items()
-    ]
-    graph = helper.make_graph(nodes, "network", ends[:1], ends[1:], weights)
     path = Path(folder) / "float32.onnx"
-    onnx.save(
-        helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), path
-    )
-    values = random.normal(size=(5, 1, 39, frames)).astype(np.float32)
+    write_onnx(path, random, frames, [*zip(filters, widths, strides)])  # noqa: B905
+    features = random.normal(size=(5, 1, CHANNELS, frames)).astype(np.float32)
     if form == "int8":
-        from onnxruntime.quantization import CalibrationDataReader, quantize_static
-
-        class Speech(CalibrationDataReader):
-            def __init__(self):
-                self.left = iter(values[1:])
-
-            def get_next(self):
-                return next(({"features": one} for one in self.left), None)
-
-        quantized = path.with_name("int8.onnx")
-        quantize_static(path, quantized, Speech())
-        path = quantized
+        path = quantize_onnx(path, features[1:])
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-    return lambda: session.run(None, {"features": values[0]}), {"bytes": path.stat().st_size}
+
+    def run():
+        session.run(None, {"features": features[0]})
+
+    return run, {"bytes": path.stat().st_size}
+
+
+def write_onnx(path, random, frames, sizes):
+    """Write a network of random kernels; sizes are (filters, width, stride) of each layer."""
+    import numpy as np
+    import onnx
+    from onnx import TensorProto, helper, numpy_helper
+
+    # A convolution and an activation per layer, their weights beside them.
+    nodes, weights = [], []
+    x, channels = "features", CHANNELS
+    for index, (filters, width, stride) in enumerate([*sizes, (CLASSES, 1, 1)]):
+        is_output = index == len(sizes)
+        y = "logits" if is_output else f"conv{index}"
+        kernel = random.normal(size=(filters, channels, width)) * (2 / (channels * width)) ** 0.5
+        bias = np.zeros(filters, np.float32)
+        weights.append(numpy_helper.from_array(kernel.astype(np.float32), f"kernel{index}"))
+        weights.append(numpy_helper.from_array(bias, f"bias{index}"))
+        before = (width - 1) // 2
+        options = {
+            "kernel_shape": [width],
+            "strides": [stride],
+            "pads": [before, width - 1 - before],
+        }
+        inputs = [x, f"kernel{index}", f"bias{index}"]
+        nodes.append(helper.make_node("Conv", inputs, [y], **options))
+        if not is_output:
+            nodes.append(helper.make_node("Elu", [y], [f"elu{index}"]))
+        x, channels = f"elu{index}", filters
+
+    # The graph, from features [1, channels, frames] to logits.
+    features = helper.make_tensor_value_info("features", TensorProto.FLOAT, [1, CHANNELS, frames])
+    logits = helper.make_tensor_value_info("logits", TensorProto.FLOAT, [1, CLASSES, None])
+    graph = helper.make_graph(nodes, "network", [features], [logits], weights)
+    opset = helper.make_opsetid("", 17)
+    onnx.save(helper.make_model(graph, opset_imports=[opset], ir_version=8), path)
+
+
+def quantize_onnx(path, utterances):
+    """Return the file of the network in int8, with scales that fit some features."""
+    from onnxruntime.quantization import CalibrationDataReader, quantize_static
+
+    class Features(CalibrationDataReader):
+        def __init__(self):
+            self.inputs = ({"features": features} for features in utterances)
+
+        def get_next(self):
+            return next(self.inputs, None)
+
+    quantized = path.with_name("int8.onnx")
+    quantize_static(path, quantized, Features())
+    return quantized
 
 
 def versions():
-    """Of the packages that are here."""
-    found = {}
+    """The versions of the packages that are here; None for one that is not."""
+    packages = {}
     for name in ("torch", "pyctcdecode", "kenlm", "onnxruntime", "numpy"):
         try:
-            found[name] = metadata.version(name)
+            packages[name] = metadata.version(name)
         except metadata.PackageNotFoundError:
-            found[name] = None
-    return None, found
+            packages[name] = None
+    return None, packages
+
+
+WORK = {"step": step, "search": search, "inference": inference, "versions": versions}
 
 
 def serve():
@@ -156,24 +180,21 @@ def serve():
         question = json.loads(line)
         try:
             if "run" in question:
-                started = time.perf_counter()
-                run()
-                answer = {"seconds": time.perf_counter() - started}
+                answer = {"seconds": timed(run)}
             else:
-                work = {
-                    "step": step,
-                    "search": search,
-                    "inference": inference,
-                    "versions": versions,
-                }
-                run, answer = work[question.pop("work")](**question)
+                run, answer = WORK[question.pop("work")](**question)
         except ImportError as error:
-            answer = {
-                "failed": f"{error.name or error} is not installed beside {Path(sys.executable).name}"
-            }
+            python = Path(sys.executable).name
+            answer = {"failed": f"{error.name or error} is not installed beside {python}"}
         except Exception as error:
             answer = {"failed": f"{type(error).__name__}: {error}"}
         print(json.dumps(answer), file=answers, flush=True)
+
+
+def timed(run):
+    started = time.perf_counter()
+    run()
+    return time.perf_counter() - started
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
-"""How time and memory grow with the corpus: records and training, measured on more and more synthesised speech.
+"""How time and memory of records and training grow with the corpus, on synthesised speech.
 
-Each measurement is a process of its own: what another one has taken, or a notebook, is not counted in its memory.
+Each measurement is a process of its own, so that its memory is not that of another one.
 """
 
 import json
@@ -13,28 +13,25 @@ from dataclasses import asdict
 from pathlib import Path
 
 from lttlib import training
-from lttlib.features.examples import workers
-from lttlib.features.records import Records, write_records
-from lttlib.features.spectral import FeatureConfig
+from lttlib.features import FeatureConfig, Records, workers, write_records
 from lttlib.files import temporary_folder
-from lttlib.network.convnet import ConvNet, ConvSpec
-from lttlib.speech.corpus import synthesise_corpus
-from lttlib.speech.layout import read_corpus
-from lttlib.training.loop import TrainingConfig, default_dtype_policy
-from lttlib.training.objectives import ctc_objective
+from lttlib.network import ConvNet, ConvSpec
+from lttlib.speech import read_corpus, synthesise_corpus
+from lttlib.training import TrainingConfig, ctc_objective, default_dtype_policy
 
-VOICES = 8  # of each corpus, however long
+SPEAKERS = 8  # in each synthesised corpus
+MAX_WORKERS = 64
 
 
-def measure(minutes, spec, features, folder, batch_size=8, cores=None) -> list:
+def measure(minutes, spec, config, folder, batch_size=8, cores=None) -> list:
     """Prepare and train on corpora of different length.
 
     Parameters
     ----------
     minutes : list of float
-        Synthesised speech of each corpus, at least.
+        Least length of each corpus.
     spec : network.ConvSpec
-    features : features.FeatureConfig
+    config : features.FeatureConfig
     folder : path-like
         For the corpora while they are needed.
     batch_size : int
@@ -43,94 +40,108 @@ def measure(minutes, spec, features, folder, batch_size=8, cores=None) -> list:
 
     Returns
     -------
-    list of dict: minutes (as they came out), utterances, bytes (of the records), prepare_seconds, prepare_bytes (peak
-    of memory, of the process and its largest worker), train_seconds (of the second epoch: in the first one TensorFlow
-    traces), train_bytes, read_seconds (of the batches of an epoch, with nothing done to them).
+    list of dict
+        minutes (actual length), utterances, bytes (of the records), prepare_seconds, prepare_bytes
+        (peak memory of the process and its largest worker), train_seconds (of the second epoch: in
+        the first one TensorFlow traces), train_bytes, read_seconds (of the batches of an epoch
+        alone).
 
     Raises
     ------
     RuntimeError
-        If a measurement fails; the message ends with what it told.
+        If a measurement fails; the message ends with its stderr.
     """
-    facts = {
+    options = {
         "spec": asdict(spec),
-        "features": features.to_json(),
+        "config": config.to_json(),
         "batch_size": batch_size,
         "cores": cores,
     }
-    rows = []
+    measurements = []
     for length in minutes:
         with temporary_folder(Path(folder) / "growth") as temporary:
-            synthesise_corpus(temporary / "corpus", {"train": length}, {"train": VOICES})
-            row = {}
-            for step in (prepare, train):
-                command = [
-                    sys.executable,
-                    __file__,
-                    step.__name__,
-                    str(temporary),
-                    json.dumps(facts),
-                ]
-                ran = subprocess.run(command, capture_output=True, text=True)
-                if ran.returncode:
-                    raise RuntimeError(
-                        f"{step.__name__} of {length} minutes stopped: {ran.stderr[-3000:]}"
-                    )
-                row |= json.loads(ran.stdout.splitlines()[-1])
-        rows.append(row)
-    return rows
+            synthesise_corpus(temporary / "corpus", {"train": length}, {"train": SPEAKERS})
+            measurement = {}
+            for step in STEPS:
+                measurement |= _run_step(step, temporary, options, length)
+        measurements.append(measurement)
+    return measurements
 
 
-def prepare(folder, features, cores=None, **_) -> dict:
-    """Write the records of the corpus in a folder; tell its part of a row of `measure`."""
+def _run_step(step, folder, options, minutes):
+    """Return what a step measures in a process of its own."""
+    command = [sys.executable, __file__, step, str(folder), json.dumps(options)]
+    process = subprocess.run(command, capture_output=True, text=True)
+    if process.returncode:
+        raise RuntimeError(f"{step} of {minutes} minutes stopped: {process.stderr[-3000:]}")
+    return json.loads(process.stdout.splitlines()[-1])
+
+
+def prepare(folder, config, cores=None, **_) -> dict:
+    """Write the records of the corpus in a folder, and measure it."""
+    config = FeatureConfig.from_json(config)
     utterances = read_corpus(folder / "corpus", "train")
-    write_records(
-        utterances[:4], folder / "some", FeatureConfig.from_json(features), cores=cores
-    )  # the workers start
+    write_records(utterances[:4], folder / "warm-up", config, cores=cores)  # the workers start
+
     started = time.perf_counter()
-    told = write_records(
-        utterances, folder / "records", FeatureConfig.from_json(features), cores=cores
-    )
+    statistics = write_records(utterances, folder / "records", config, cores=cores)
     seconds = time.perf_counter() - started
-    size = sum(path.stat().st_size for path in (folder / "records").glob("*.tfrecord"))
+
+    shards = (folder / "records").glob("*.tfrecord")
+    worker_memory = 0
     with workers(cores) as pool:  # the same ones as before
-        worker = max(pool([(peak_memory, (), {})] * 64)) if pool else 0
-    found = {
-        "minutes": 60 * told["hours"],
+        if pool:
+            worker_memory = max(pool([(peak_memory, (), {})] * MAX_WORKERS))
+    return {
+        "minutes": 60 * statistics["hours"],
         "utterances": len(utterances),
-        "bytes": size,
+        "bytes": sum(path.stat().st_size for path in shards),
         "prepare_seconds": seconds,
+        "prepare_bytes": peak_memory() + worker_memory,
     }
-    return found | {"prepare_bytes": peak_memory() + worker}
 
 
 def train(folder, spec, batch_size, **_) -> dict:
-    """Train on the records in a folder; tell its part of a row of `measure`."""
+    """Train on the records in a folder, and measure it."""
     network = ConvNet(ConvSpec(**spec), dtype=default_dtype_policy())
-    data, recipe = Records(folder / "records"), TrainingConfig(2, batch_size, clip_norm=5.0)
-    first, second = training.train(network, ctc_objective, data, recipe, folder / "checkpoint")[
-        "epochs"
-    ]
-    found = {"train_seconds": second["seconds"] - first["seconds"], "train_bytes": peak_memory()}
+    records = Records(folder / "records")
+    config = TrainingConfig(epochs=2, batch_size=batch_size, clip_norm=5.0)
+    history = training.train(
+        network, ctc_objective, records, config, checkpoint=folder / "checkpoint"
+    )
+    memory = peak_memory()
+    first, second = (epoch["seconds"] for epoch in history["epochs"])
+
     started = time.perf_counter()
-    for _ in data.batches(batch_size, seed=0):
+    for _ in records.batches(batch_size, seed=0):
         pass
-    return found | {"read_seconds": time.perf_counter() - started}
+    return {
+        "train_seconds": second - first,
+        "train_bytes": memory,
+        "read_seconds": time.perf_counter() - started,
+    }
+
+
+STEPS = {"prepare": prepare, "train": train}
 
 
 def peak_memory() -> int:
-    """The most memory that this process has had, in bytes."""
+    """Return the most memory that this process has had, in bytes."""
     status = Path("/proc/self/status")
-    if status.exists():  # what getrusage tells includes the parent's before this program began
-        return next(
-            int(line.split()[1]) * 1024
-            for line in status.read_text().splitlines()
-            if "VmHWM" in line
-        )
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    if not status.exists():
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    # getrusage would count the parent's memory from before this program began.
+    lines = status.read_text().splitlines()
+    (peak,) = (line for line in lines if line.startswith("VmHWM"))
+    return 1024 * int(peak.split()[1])
+
+
+def main():
+    """Run one step; arguments: its name, the folder, its options as JSON."""
+    os.environ["LTT_BATCH"] = "1"
+    step, folder, options = sys.argv[1:]
+    print(json.dumps(STEPS[step](Path(folder), **json.loads(options))))
 
 
 if __name__ == "__main__":
-    os.environ["LTT_BATCH"] = "1"
-    step, place, given = sys.argv[1:]
-    print(json.dumps({"prepare": prepare, "train": train}[step](Path(place), **json.loads(given))))
+    main()

@@ -1,4 +1,4 @@
-"""The plumbing of `make bench`: what it counts, what it prints and what it writes; nothing is timed here."""
+"""The plumbing of `make bench`: what it counts, prints and writes; nothing is timed here."""
 
 import json
 import sys
@@ -8,88 +8,101 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from lttlib.network import ConvSpec
 
-SPEC = ConvSpec((3, 2), (4, 1), (2, 1), (0, 0), input_channels=5, classes=4)
-
-
-def test_the_largest_network_is_wav2letter():
+def test_bench_measures_wav2letter_as_the_largest_network():
     spec = bench.network_spec("23.6 M")
-    assert (
-        spec.filters == (250,) * 8 + (2000,) * 2
-        and spec.widths == (48, *[7] * 7, 32, 1)
-        and spec.strides[0] == 2
-    )
-    weights = (
-        sum(np.multiply(np.multiply(spec.widths, spec.filters), (39, *spec.filters[:-1])))
-        + 2000 * 29
-    )
+    assert spec.filters == (250,) * 8 + (2000,) * 2
+    assert spec.widths == (48, *[7] * 7, 32, 1) and spec.strides[0] == 2
+    inputs = (39, *spec.filters[:-1])
+    weights = np.dot(np.multiply(spec.widths, spec.filters), inputs) + 2000 * 29
     assert round(weights / 1e6, 1) == 23.6
 
 
-def test_a_row_says_whether_its_target_is_reached():
-    assert bench.row("a", 2.0, 7.0, 3.0)["ratio"] == 3.5
-    assert [bench.row("a", 2.0, 6.0, target)["reached"] for target in (3.0, 3.1, None)] == [
-        True,
-        False,
-        None,
-    ]
+def test_bench_row_says_whether_its_target_is_reached():
+    assert bench.ratio_row("a", 2.0, 7.0, 3.0)["ratio"] == 3.5
+    for target, reached in ((3.0, True), (3.1, False), (None, None)):
+        assert bench.ratio_row("a", 2.0, 6.0, target)["reached"] is reached
 
 
-def test_the_table_has_a_line_a_row_and_keeps_the_reason_of_one_that_was_skipped():
+def test_bench_table_has_a_line_per_row_and_the_reason_of_one_that_was_skipped():
     rows = [
-        bench.row("one", 0.1, 0.25, 2.0),
-        bench.row("longer", 0.2, 0.1, 1.0, "so"),
-        bench.skipped("two", "no torch", 1.0),
+        bench.ratio_row("one", 0.1, 0.25, 2.0),
+        bench.ratio_row("longer", 0.2, 0.1, 1.0, "so"),
+        bench.skipped_row("two", "no torch", 1.0),
     ]
-    head, one, longer, two = bench.table(rows).split("\n")
-    assert one.split() == ["one", "100", "250", "2.50", "2", "yes"]
+    head, first, longer, skipped = bench.format_table(rows).split("\n")
+    assert first.split() == ["one", "100", "250", "2.50", "2", "yes"]
     assert longer.split() == ["longer", "200", "100", "0.50", "1", "no", "so"]
-    assert two.split(maxsplit=2) == ["two", "1", "skipped: no torch"]
-    assert head.index("ratio") + 5 == one.index("2.50") + 4 == longer.index("0.50") + 4
+    assert skipped.split(maxsplit=2) == ["two", "1", "skipped: no torch"]
+    end = head.index("ratio") + 5
+    assert end == first.index("2.50") + 4 == longer.index("0.50") + 4
 
 
-def test_calls_take_turns_and_those_that_time_themselves_are_believed():
+def test_bench_calls_take_turns_and_those_that_time_themselves_are_believed():
     order = []
-    taken = bench.interleaved(
-        2, {"a": lambda: order.append("a"), "b": lambda: order.append("b") or 5.0}
-    )
-    assert order == ["a", "b"] * 4 and taken["b"] == 5.0 and 0 <= taken["a"] < 1
+
+    def timed():
+        order.append("a")
+
+    def times_itself():
+        order.append("b")
+        return 5.0
+
+    times = bench.interleaved(2, {"a": timed, "b": times_itself})
+    assert order == ["a", "b"] * 4 and times["b"] == 5.0 and 0 <= times["a"] < 1
 
 
-def test_without_the_other_interpreter_a_part_says_so_and_the_file_is_written_whole(
+def test_bench_growth_compares_seconds_per_minute_of_speech():
+    shortest = {"minutes": 0.5, "train_seconds": 2.0, "train_bytes": 300e6}
+    longer = {"minutes": 5.0, "train_seconds": 10.0, "train_bytes": 310e6}
+    row = bench.growth_row("train", longer, shortest)
+    assert (row["ours"], row["other"], row["ratio"]) == (2.0, 4.0, 2.0)
+    assert row["row"] == "train 5.0 minutes of speech, per minute: 0.5 minutes"
+    assert row["note"] == "peak of memory: 310 and 300 MB"
+
+
+def test_bench_without_the_other_interpreter_says_so_and_writes_its_file_whole(
     tmp_path, monkeypatch, capsys
 ):
-    monkeypatch.setenv("LTT_BENCH_PYTHON", str(tmp_path / "python"))
+    # A part with a row that is measured, and one that is not.
+    python = tmp_path / "python"
+    monkeypatch.setenv("LTT_BENCH_PYTHON", str(python))
 
     def part(folder, stack):
-        yield bench.row("measured", 1.0, 2.0)
-        rival, answer = bench.prepared(stack, work="step")
+        yield bench.ratio_row("measured", 1.0, 2.0)
+        rival, answer = bench.prepare_rival(stack, work="step")
         assert rival is None
-        yield bench.skipped("unmeasured", answer, 1.0)
+        yield bench.skipped_row("unmeasured", answer, 1.0)
 
+    # What is written: the rows, the reason, the machine.
     monkeypatch.setitem(bench.PARTS, "step", part)
     bench.measure(["step"], tmp_path / "bench.json")
-    written = json.loads((tmp_path / "bench.json").read_text())
     assert [path.name for path in tmp_path.iterdir()] == ["bench.json"]
-    assert written["rows"][0]["ratio"] == 2.0
-    assert (
-        written["rows"][1]["skipped"]
-        == f"no interpreter {tmp_path / 'python'}: make bench-env, or set LTT_BENCH_PYTHON"
-    )
-    assert (
-        written["machine"]["cores"] >= 1
-        and written["machine"]["versions"]["tensorflow"] == tf.__version__
-    )
+    written = json.loads((tmp_path / "bench.json").read_text())
+    measured, unmeasured = written["rows"]
+    assert measured["ratio"] == 2.0
+    reason = f"no interpreter {python}: make bench-env, or set LTT_BENCH_PYTHON"
+    assert unmeasured["skipped"] == reason
+    machine = written["machine"]
+    assert machine["cores"] >= 1 and machine["versions"]["tensorflow"] == tf.__version__
     assert "unmeasured" in capsys.readouterr().out
 
 
-def test_the_other_interpreter_answers_and_tells_what_it_lacks(monkeypatch):
+def test_bench_other_interpreter_answers_and_says_what_it_lacks(monkeypatch):
     monkeypatch.setenv("LTT_BENCH_PYTHON", sys.executable)  # TensorFlow's, without pyctcdecode
+    question = {
+        "logits": "",
+        "arpa": "",
+        "words": [],
+        "alphabet": "",
+        "beam_width": 1,
+        "lm_weight": 0.0,
+        "word_score": 0.0,
+        "threshold": 0.0,
+    }
     with bench.Rival() as rival:
         assert rival.ask(work="versions")["numpy"] == np.__version__
         with pytest.raises(bench.Skipped, match="pyctcdecode|kenlm"):
-            rival.ask(work="search", logits="", arpa="", words=[], alphabet="", beam_width=1, lm_weight=0.0,
-                      word_score=0.0, threshold=0.0)  # fmt: skip
+            rival.ask(work="search", **question)
         with pytest.raises(bench.Skipped, match="KeyError"):
             rival.ask(work="unknown")
