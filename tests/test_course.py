@@ -10,7 +10,6 @@ import soundfile
 from lttlib import cli, course
 from lttlib.course import notebooks
 
-
 SMALL = {
     "filters": "[8, 8]",
     "widths": "[5, 3]",
