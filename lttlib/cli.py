@@ -418,6 +418,8 @@ def _lm(arguments):
     if arguments.out.suffix != ".arpa":
         problem = f"the last file is the one to write and ends in .arpa, not {arguments.out}"
         raise Error(problem)
+
+    # Lines that are no sentences are named, and left out.
     sentences, rejected = [], []
     for path in arguments.texts:
         accepted, unusable = recognition.read_sentences(path)
@@ -426,6 +428,8 @@ def _lm(arguments):
     for line in rejected:
         place = f"{line['file']}, line {line['line']}"
         print(f"ltt: left out: {place}: {line['reason']}", file=sys.stderr)
+
+    # The model, and how much it was learned from.
     model = recognition.estimate_ngrams(sentences, arguments.order)
     recognition.write_arpa(arguments.out, model)
     _print_ngrams(arguments.out, model)

@@ -115,6 +115,7 @@ def load_results(folder, prefixes=("",)) -> list:
 
 def _model_rows(folder):
     """The rows of one model."""
+    # What all rows of the model have.
     try:
         card = models.read_card(folder)
     except ValueError as error:
@@ -127,6 +128,8 @@ def _model_rows(folder):
         "real_time_factor": card.get("real_time_factor"),
         "seconds": card.get("seconds"),
     }
+
+    # A row for each decoder and split.
     rows = []
     for decoder, key in (("greedy", "results"), ("lm", "lm_results")):
         for split, result in card.get(key, {}).items():

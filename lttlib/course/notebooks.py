@@ -176,9 +176,9 @@ def plan(name, only=(), start=None, overrides=None):
     known = sorted(set().union(*declared.values()))
 
     # What the caller gives goes before what the profile gives.
-    overrides = _absolute_paths(_current_names(overrides or {}, known))
-    values = _current_names(profile(name), known) | overrides
     path = NOTEBOOKS / "params" / f"{name}.yaml"
+    overrides = _absolute_paths(_current_names(overrides or {}, known))
+    values = _current_names(profile(name), known, path) | overrides
     sources = {key: None if key in overrides else path for key in values}
     _check_names(values, known, sources)
     _check_profile(name, values, sources)
@@ -246,7 +246,7 @@ def _notebooks():
     return {path.stem: path for path in paths}
 
 
-def _current_names(values, known):
+def _current_names(values, known, path=None):
     """The values under the names that their parameters have today."""
     current = {}
     for name, value in values.items():
@@ -254,9 +254,8 @@ def _current_names(values, known):
             _announce(name)
             name = RENAMED[name]
             if name in values:
-                raise Error(
-                    f"the parameter {name!r} is given under its old name too: leave that out"
-                )
+                problem = f"parameter {name!r} is given under its old name too"
+                raise Error(problem, path, "leave that out")
         current[name] = value
     return current
 

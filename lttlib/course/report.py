@@ -74,6 +74,8 @@ def execute(notebook, values, reports, variables):
     partial = reports / f"{notebook.stem}.partial.ipynb"
     failed = reports / f"{notebook.stem}.failed.ipynb"
     partial.unlink(missing_ok=True)
+
+    # papermill writes the notebook so far; if it stops, that is kept.
     try:
         with _kernel_environment(variables):
             executed = _run_cells(notebook, values, partial)
@@ -86,6 +88,7 @@ def execute(notebook, values, reports, variables):
         message = f"{notebook.stem} stopped in {cause}\n  The notebook so far: {failed}"
         raise NotebookError(message) from None
 
+    # The report takes the place of an older one.
     page = _page(executed, notebook)
     with atomic_write(reports / f"{notebook.stem}.html") as temporary:
         temporary.write_text(page, encoding="utf-8")

@@ -98,6 +98,8 @@ def run(profile, only, grid, parameters=None, jobs=1, naming="student") -> list:
         if not all(page.exists() for page in pages):
             unfinished[name] = given
     _record(profile, combinations)
+
+    # Threads wait for processes.
     done = len(combinations) - len(unfinished)
     print(f"{done} of {len(combinations)} done before", flush=True)
 

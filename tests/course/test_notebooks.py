@@ -190,7 +190,7 @@ def test_plan_refuses_a_parameter_under_both_of_its_names(small_course, monkeypa
     monkeypatch.setattr(notebooks, "RENAMED", {"passes": "epochs"})
     ((_, values),) = course.plan("quick", only=["02"], overrides={"passes": "5"})
     assert values["epochs"] == 5, "the caller's goes before the profile's, whatever its name"
-    with pytest.raises(Error, match="'epochs' is given under its old name too"):
+    with pytest.raises(Error, match="'epochs' is given under its old name too; leave"):
         course.plan("quick", overrides={"passes": "5", "epochs": "5"})
 
 
