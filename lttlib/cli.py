@@ -1,17 +1,19 @@
-"""The command ``ltt``: run the course; measure, deploy, use a model; get a corpus or a language model."""
+"""The command ``ltt``: run the course; use and measure models; get corpora and language models."""
 
 import argparse
 import contextlib
 import json
 import sys
-import traceback
 from pathlib import Path
+
+from lttlib import Error
 
 
 def main(argv=None):
-    """Run the command; return its exit code: 0, 1 when a notebook or a recording failed, 2 for a wrong request.
+    """Run the command; return its exit code.
 
-    What the library refuses on purpose becomes one line on stderr; an error that nobody foresaw keeps its traceback.
+    That is 0, 1 when a notebook or a recording failed, 2 for a wrong request. What the library
+    refuses on purpose becomes one line on stderr; an error that nobody foresaw keeps its traceback.
     """
     arguments = parser().parse_args(argv)
     try:
@@ -19,12 +21,7 @@ def main(argv=None):
     except KeyboardInterrupt:
         print("ltt: interrupted", file=sys.stderr)
         return 130
-    except (ValueError, OSError) as error:
-        raised_in, _ = list(traceback.walk_tb(error.__traceback__))[-1]
-        if isinstance(error, ValueError) and not raised_in.f_globals["__name__"].startswith(
-            "lttlib."
-        ):
-            raise
+    except (Error, OSError) as error:
         print(f"ltt: error: {error}", file=sys.stderr)
         return 2
 
@@ -35,7 +32,31 @@ def parser():
         prog="ltt", description="Listen to the Teacher! Small speech recognisers, taught."
     )
     commands = top.add_subparsers(required=True, metavar="COMMAND")
+    _add_run(commands)
+    _add_sweep(commands)
+    _add_quantize(commands)
+    _add_deploy(commands)
+    _add_evaluate(commands)
+    _add_transcribe(commands)
+    _add_corpus(commands)
+    _add_lm(commands)
+    return top
 
+
+def _add_parameter_option(command):
+    """The option of the commands that run notebooks."""
+    command.add_argument(
+        "-p",
+        "--parameter",
+        nargs=2,
+        action="append",
+        default=[],
+        metavar=("NAME", "VALUE"),
+        help="another value for a parameter; may be repeated",
+    )
+
+
+def _add_run(commands):
     run = commands.add_parser("run", help="run the notebooks of the course in order")
     run.add_argument(
         "profile",
@@ -51,15 +72,32 @@ def parser():
         help="run this notebook alone; may be repeated",
     )
     run.add_argument("--from", dest="start", metavar="02", help="begin with this notebook")
-    pair = {"nargs": 2, "action": "append", "default": [], "metavar": ("NAME", "VALUE")}
-    run.add_argument(
-        "-p", "--parameter", **pair, help="another value for a parameter; may be repeated"
-    )
+    _add_parameter_option(run)
     run.add_argument(
         "--reports", default="", metavar="NAME", help="keep the reports of this run apart"
     )
     run.set_defaults(command=_run)
 
+
+def _run(arguments):
+    from lttlib import course
+    from lttlib.course import report
+
+    try:
+        course.run(
+            arguments.profile,
+            arguments.only,
+            arguments.start,
+            parameters=dict(arguments.parameter),
+            reports=arguments.reports,
+        )
+    except report.NotebookError as error:
+        print(f"ltt: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def _add_sweep(commands):
     sweep = commands.add_parser(
         "sweep", help="run notebooks with each combination of some values; goes on where it stopped"
     )
@@ -75,12 +113,34 @@ def parser():
         metavar=("NAME", "VALUE"),
         help="values of a parameter",
     )
-    sweep.add_argument(
-        "-p", "--parameter", **pair, help="another value for a parameter; may be repeated"
-    )
+    _add_parameter_option(sweep)
     sweep.add_argument("--jobs", type=int, default=1, help="runs at a time (default: %(default)s)")
     sweep.set_defaults(command=_sweep)
 
+
+def _sweep(arguments):
+    from lttlib.course import sweep
+
+    grid = {}
+    for name, *values in arguments.grid:
+        grid.setdefault(name, []).extend(values)
+    failed = sweep.run(
+        arguments.profile,
+        arguments.only,
+        grid,
+        parameters=dict(arguments.parameter),
+        jobs=arguments.jobs,
+    )
+    for row in sweep.summary(arguments.profile, grid):
+        values = " ".join(f"{name}={value}" for name, value in row["values"].items())
+        rate = f"{row['LER']:7.2f} +- {row['ci_half_width']:.2f} %"
+        size = f"{row['parameters']:9,} parameters {row['bytes']:9,} bytes"
+        place = f"{row['technique']:16}{values:24}{row['split']:8}"
+        print(f"{place}{rate} {size} {row['runs']} runs")
+    return 1 if failed else 0
+
+
+def _add_quantize(commands):
     quantize = commands.add_parser(
         "quantize", help="round the weights of a trained model and write it as one small file"
     )
@@ -97,6 +157,28 @@ def parser():
     quantize.add_argument("--out", type=Path, help="(default: MODEL-<bits>bits.safetensors)")
     quantize.set_defaults(command=_quantize)
 
+
+def _quantize(arguments):
+    with _quiet_stdout():
+        from lttlib import models, network
+
+        model = models.load(arguments.model)
+        network.quantize_kernels(
+            model.network, arguments.bits, arguments.bucket, stochastic=arguments.stochastic
+        )
+        path = arguments.out or _beside(arguments.model, f"{arguments.bits}bits.safetensors")
+        size = models.packed.save(
+            path,
+            model.network,
+            model.feature_config,
+            model.alphabet,
+            seed=0 if arguments.stochastic else None,
+        )
+    _print_size(path, size, model)
+    return 0
+
+
+def _add_deploy(commands):
     deploy = commands.add_parser(
         "deploy", help="write a trained model as one LiteRT file, for a device"
     )
@@ -115,6 +197,35 @@ def parser():
     deploy.add_argument("--out", type=Path, help="(default: MODEL-<form>.tflite)")
     deploy.set_defaults(command=_deploy)
 
+
+def _deploy(arguments):
+    with _quiet_stdout():
+        from lttlib import models
+
+        model = models.load(arguments.model)
+        waves = []
+        if arguments.speech:
+            root, split = arguments.speech
+            waves = _calibration_waves(root, split, model.feature_config.sampling_rate)
+        path = arguments.out or _beside(arguments.model, f"{arguments.form}.tflite")
+        name = arguments.model.name
+        size = models.convert(model, path, arguments.form, waves, name=name)
+    _print_size(path, size, model)
+    return 0
+
+
+def _calibration_waves(root, split, sampling_rate):
+    """Waves of utterances from all over a split, as many as the scales of a model need."""
+    from lttlib import features, speech
+    from lttlib.models.litert import CALIBRATION_UTTERANCES
+
+    utterances = speech.read_corpus(root, split)
+    step = max(1, len(utterances) // CALIBRATION_UTTERANCES)
+    chosen = utterances[::step][:CALIBRATION_UTTERANCES]
+    return [features.load_audio(utterance.audio, sampling_rate) for utterance in chosen]
+
+
+def _add_evaluate(commands):
     evaluate = commands.add_parser(
         "evaluate", help="measure the error rates of a model on a split of a corpus"
     )
@@ -127,6 +238,17 @@ def parser():
         "corpus_root", type=Path, help="folder of a corpus in the LibriSpeech layout"
     )
     evaluate.add_argument("split", help="dev-clean is one folder, dev all that begin with dev-")
+    _add_decoder_options(evaluate)
+    evaluate.add_argument(
+        "--json", action="store_true", help="print one JSON object and nothing else"
+    )
+    evaluate.set_defaults(command=_evaluate)
+
+
+DECODER_OPTIONS = ("lm", "lexicon", "lm_weight", "word_score", "beam_width")
+
+
+def _add_decoder_options(evaluate):
     evaluate.add_argument(
         "--decoder", default="greedy", help="greedy, beam or lm (default: %(default)s)"
     )
@@ -145,11 +267,50 @@ def parser():
     evaluate.add_argument(
         "--beam-width", type=int, metavar="N", help="hypotheses (default: beam 50, lm 100)"
     )
-    evaluate.add_argument(
-        "--json", action="store_true", help="print one JSON object and nothing else"
-    )
-    evaluate.set_defaults(command=_evaluate)
 
+
+def _evaluate(arguments):
+    with _quiet_stdout():
+        from lttlib import models, recognition, speech
+
+        options = {name: getattr(arguments, name) for name in DECODER_OPTIONS}
+        given = {name: value for name, value in options.items() if value is not None}
+        decoder = recognition.make_decoder(arguments.decoder, **given)
+        utterances = speech.read_corpus(arguments.corpus_root, arguments.split)
+        model = models.load(arguments.model)
+        result = recognition.evaluate(model, utterances, decoder, cores=None)
+    for item in result["rejected"]:
+        print(f"ltt: left out: {item['id']}: {item['reason']}", file=sys.stderr)
+    for item in result.get("lexicon_rejected", ()):
+        print(f"ltt: not in the lexicon: {item['word']}: {item['reason']}", file=sys.stderr)
+    if arguments.json:
+        print(json.dumps(result))
+    else:
+        _print_result(result)
+    return 0
+
+
+def _print_result(result):
+    """Error rates, their intervals and parts, as a table."""
+    columns = f"{'rate':>9}{'95 % interval':>20}"
+    kinds = ("substitutions", "deletions", "insertions")
+    print(f"{'':4}{columns}{'substituted':>13}{'deleted':>13}{'inserted':>13}")
+    for rate, unit in (("LER", "characters"), ("WER", "words")):
+        low, high = result[f"{rate}_ci"]
+        parts = "".join(f"{result[kind][unit]:11.2f} %" for kind in kinds)
+        print(f"{rate:4}{result[rate]:7.2f} %{low:9.2f} to {high:5.2f} %{parts}")
+    speed = f"real-time factor {result['real_time_factor']:.4f}"
+    print(f"{result['utterances']} utterances, {len(result['rejected'])} left out; {speed}")
+    if "out_of_lexicon" not in result:
+        return
+    missing = result["out_of_lexicon"]
+    words = ", ".join(missing["words"][:10]) or "none"
+    dots = ", ..." if len(missing["words"]) > 10 else ""
+    share = f"{missing['percent']:.2f} % of the words"
+    print(f"{share} are out of the lexicon and never written: {words}{dots}")
+
+
+def _add_transcribe(commands):
     transcribe = commands.add_parser(
         "transcribe", help="write down what recordings say, a line each"
     )
@@ -166,6 +327,54 @@ def parser():
     )
     transcribe.set_defaults(command=_transcribe)
 
+
+def _transcribe(arguments):
+    from lttlib import features, recognition
+
+    model = _load_recogniser(arguments.model)
+    failed = 0
+    for path in arguments.audio:
+        try:
+            if arguments.chunk:
+                text = _stream(model, path, arguments.chunk)
+            else:
+                text = recognition.transcribe(model, path)
+            print(f"{path}\t{text}", flush=True)
+        except features.AudioError as error:
+            print(f"ltt: {error}", file=sys.stderr)
+            failed = 1
+    return failed
+
+
+def _load_recogniser(path):
+    """A model to transcribe with; for a deployed one, TensorFlow is not needed."""
+    if path.suffix == ".tflite":
+        from lttlib import device
+
+        return device.Recogniser(path)
+    with _quiet_stdout():
+        from lttlib import models
+
+        return models.load(path)
+
+
+def _stream(model, path, chunk):
+    """Show the text of a file as it comes, on stderr; return the final one."""
+    from lttlib.device import StreamingRecogniser
+    from lttlib.features import load_audio
+
+    stream = StreamingRecogniser(model)
+    rate = model.feature_config.sampling_rate
+    wave = load_audio(path, rate)
+    size = max(1, rate * chunk // 1000)
+    for start in range(0, len(wave), size):
+        if stream.accept_waveform(wave[start : start + size]):
+            seconds = (start + size) / rate
+            print(f"{seconds:7.1f} s  {stream.text}", file=sys.stderr, flush=True)
+    return stream.finalize()
+
+
+def _add_corpus(commands):
     corpus = commands.add_parser("corpus", help="download a corpus, or synthesise one")
     corpus.add_argument("name", help="synthetic, or a name of data/README.md")
     corpus.add_argument(
@@ -173,6 +382,16 @@ def parser():
     )
     corpus.set_defaults(command=_corpus)
 
+
+def _corpus(arguments):
+    from lttlib import course, speech
+
+    root = arguments.root or course.DATA / "corpora" / arguments.name
+    print(speech.get_corpus(arguments.name, root))
+    return 0
+
+
+def _add_lm(commands):
     lm = commands.add_parser("lm", help="learn an n-gram language model from text, or download one")
     lm.add_argument(
         "texts",
@@ -187,215 +406,70 @@ def parser():
         "--order", type=int, default=3, help="words of the longest n-gram (default: %(default)s)"
     )
     lm.set_defaults(command=_lm)
-    return top
-
-
-def _run(arguments):
-    from lttlib import course
-    from lttlib.course import report
-
-    try:
-        course.run(
-            arguments.profile,
-            arguments.only,
-            arguments.start,
-            dict(arguments.parameter),
-            arguments.reports,
-        )
-    except report.NotebookError as error:
-        print(f"ltt: {error}", file=sys.stderr)
-        return 1
-    return 0
-
-
-def _sweep(arguments):
-    from lttlib.course import sweep
-
-    grid = {}
-    for name, *values in arguments.grid:
-        grid.setdefault(name, []).extend(values)
-    failed = sweep.run(
-        arguments.profile, arguments.only, grid, dict(arguments.parameter), arguments.jobs
-    )
-    for row in sweep.summary(arguments.profile, grid):
-        values = " ".join(f"{name}={value}" for name, value in row["values"].items())
-        about = f"{row['parameters']:9,} parameters {row['bytes']:9,} bytes {row['runs']} runs"
-        print(
-            f"{row['technique']:16}{values:24}{row['split']:8}{row['LER']:7.2f} +- {row['ci_half_width']:.2f} % {about}"
-        )
-    return 1 if failed else 0
-
-
-def _quantize(arguments):
-    with contextlib.redirect_stdout(sys.stderr):
-        from lttlib import models, network
-
-        model = models.load(arguments.model)
-        network.quantize_kernels(
-            model.network, arguments.bits, arguments.bucket, stochastic=arguments.stochastic
-        )
-        out = arguments.out or arguments.model.with_name(
-            f"{arguments.model.name}-{arguments.bits}bits.safetensors"
-        )
-        size = models.packed.save(
-            out,
-            model.network,
-            model.feature_config,
-            model.alphabet,
-            0 if arguments.stochastic else None,
-        )
-    print(f"{out}: {size:,} bytes for {model.network.count_params():,} parameters")
-    return 0
-
-
-def _evaluate(arguments):
-    with contextlib.redirect_stdout(
-        sys.stderr
-    ):  # whatever a library prints stays out of the result
-        from lttlib import models, recognition, speech
-
-        names = ("lm", "lexicon", "lm_weight", "word_score", "beam_width")
-        asked = {
-            name: getattr(arguments, name) for name in names if getattr(arguments, name) is not None
-        }
-        decoder = recognition.make_decoder(arguments.decoder, **asked)
-        utterances = speech.read_corpus(arguments.corpus_root, arguments.split)
-        result = recognition.evaluate(models.load(arguments.model), utterances, decoder, None)
-    for lost in result["rejected"]:
-        print(f"ltt: left out: {lost['id']}: {lost['reason']}", file=sys.stderr)
-    for lost in result.get("lexicon_rejected", ()):
-        print(f"ltt: not in the lexicon: {lost['word']}: {lost['reason']}", file=sys.stderr)
-    if arguments.json:
-        print(json.dumps(result))
-        return 0
-    print(
-        f"{'':4}{'rate':>9}{'95 % interval':>20}{'substituted':>13}{'deleted':>13}{'inserted':>13}"
-    )
-    for rate, unit in (("LER", "characters"), ("WER", "words")):
-        low, high = result[f"{rate}_ci"]
-        kinds = "".join(
-            f"{result[kind][unit]:11.2f} %" for kind in ("substitutions", "deletions", "insertions")
-        )
-        print(f"{rate:4}{result[rate]:7.2f} %{low:9.2f} to {high:5.2f} %{kinds}")
-    tail = f"{len(result['rejected'])} left out; real-time factor {result['real_time_factor']:.4f}"
-    print(f"{result['utterances']} utterances, {tail}")
-    if "out_of_lexicon" in result:
-        missing = result["out_of_lexicon"]
-        few = ", ".join(missing["words"][:10]) + (", ..." if len(missing["words"]) > 10 else "")
-        print(
-            f"{missing['percent']:.2f} % of the words are out of the lexicon and never written: {few or 'none'}"
-        )
-    return 0
-
-
-def _transcribe(arguments):
-    from lttlib import device, features, recognition
-
-    if arguments.model.suffix == ".tflite":  # without TensorFlow, which a device does not have
-        model = device.Recogniser(arguments.model)
-    else:
-        with contextlib.redirect_stdout(sys.stderr):
-            from lttlib import models
-
-            model = models.load(arguments.model)
-    failed = 0
-    for path in arguments.audio:
-        try:
-            text = (
-                _stream(model, path, arguments.chunk)
-                if arguments.chunk
-                else recognition.transcribe(model, path)
-            )
-            print(f"{path}\t{text}", flush=True)
-        except features.AudioError as error:
-            print(f"ltt: {error}", file=sys.stderr)
-            failed = 1
-    return failed
-
-
-def _stream(model, path, chunk):
-    """Show the text of a file as it comes, on stderr; give the final one."""
-    from lttlib.device import StreamingRecogniser
-    from lttlib.features import load_audio
-
-    stream, rate = StreamingRecogniser(model), model.feature_config.sampling_rate
-    wave, size = load_audio(path, rate), max(1, rate * chunk // 1000)
-    for start in range(0, len(wave), size):
-        if stream.accept_waveform(wave[start : start + size]):
-            print(f"{(start + size) / rate:7.1f} s  {stream.text}", file=sys.stderr, flush=True)
-    return stream.finalize()
-
-
-def _deploy(arguments):
-    with contextlib.redirect_stdout(sys.stderr):
-        from lttlib import features, models, speech
-        from lttlib.models.litert import CALIBRATION_UTTERANCES
-
-        model, waves = models.load(arguments.model), []
-        if arguments.speech:
-            root, split = arguments.speech
-            utterances = speech.read_corpus(root, split)
-            rate, every = (
-                model.feature_config.sampling_rate,
-                max(1, len(utterances) // CALIBRATION_UTTERANCES),
-            )
-            waves = [
-                features.load_audio(one.audio, rate)
-                for one in utterances[::every][:CALIBRATION_UTTERANCES]
-            ]
-        out = arguments.out or arguments.model.with_name(
-            f"{arguments.model.name}-{arguments.form}.tflite"
-        )
-        size = models.convert(model, out, arguments.form, waves, name=arguments.model.name)
-    print(f"{out}: {size:,} bytes for {model.network.count_params():,} parameters")
-    return 0
-
-
-def _corpus(arguments):
-    from lttlib import course, speech
-
-    root = arguments.root or course.DATA / "corpora" / arguments.name
-    print(speech.get_corpus(arguments.name, root))
-    return 0
 
 
 def _lm(arguments):
     from lttlib import recognition
-    from lttlib.recognition.ngram import DISCOUNT_FALLBACK
 
     if arguments.texts == ["librispeech"]:
         print(recognition.fetch_librispeech_arpa(arguments.out))
         return 0
-    if (
-        arguments.out.suffix != ".arpa"
-    ):  # else `ltt lm TEXT TEXT` would write its model over the second text
-        raise recognition.LanguageModelError(
-            f"the last file is the one to write and ends in .arpa, not {arguments.out}"
-        )
-    sentences, left_out = [], []
+    # Else `ltt lm TEXT TEXT` would write its model over the second text.
+    if arguments.out.suffix != ".arpa":
+        problem = f"the last file is the one to write and ends in .arpa, not {arguments.out}"
+        raise Error(problem)
+
+    # Lines that are no sentences are named, and left out.
+    sentences, rejected = [], []
     for path in arguments.texts:
-        found, lost = recognition.read_sentences(path)
-        sentences += found
-        left_out += lost
-    for line in left_out:
-        print(
-            f"ltt: left out: {line['file']}, line {line['line']}: {line['reason']}", file=sys.stderr
-        )
+        accepted, unusable = recognition.read_sentences(path)
+        sentences += accepted
+        rejected += unusable
+    for line in rejected:
+        place = f"{line['file']}, line {line['line']}"
+        print(f"ltt: left out: {place}: {line['reason']}", file=sys.stderr)
+
+    # The model, and how much it was learned from.
     model = recognition.estimate_ngrams(sentences, arguments.order)
     recognition.write_arpa(arguments.out, model)
+    _print_ngrams(arguments.out, model)
     words = sum(len(sentence.split()) for sentence in sentences)
-    grams = ", ".join(
-        f"{len(grams):,} {order}-grams" for order, grams in enumerate(model.probabilities, 1)
-    )
-    print(f"{arguments.out}: {grams}")
-    print(f"{len(sentences):,} sentences, {words:,} words; {len(left_out):,} lines left out")
+    print(f"{len(sentences):,} sentences, {words:,} words; {len(rejected):,} lines left out")
+    _print_fallbacks(model)
+    return 0
+
+
+def _print_ngrams(path, model):
+    """How many n-grams of each order a model has."""
+    counts = []
+    for order, ngrams in enumerate(model.probabilities, 1):
+        counts.append(f"{len(ngrams):,} {order}-grams")
+    print(f"{path}: {', '.join(counts)}")
+
+
+def _print_fallbacks(model):
+    """The orders of a model whose discounts could not be estimated."""
+    from lttlib.recognition.ngram import DISCOUNT_FALLBACK
+
     for order, discounts in enumerate(model.discounts, 1):
         if discounts == DISCOUNT_FALLBACK:
-            print(
-                f"ltt: too little text for the discounts of {order}-grams: {discounts} were taken",
-                file=sys.stderr,
-            )
-    return 0
+            cause = f"too little text for the discounts of {order}-grams"
+            print(f"ltt: {cause}: {discounts} were taken", file=sys.stderr)
+
+
+def _quiet_stdout():
+    """Whatever a library prints stays out of the result."""
+    return contextlib.redirect_stdout(sys.stderr)
+
+
+def _beside(model, ending):
+    """Path of a file that is made of a model, unless another one is named."""
+    return model.with_name(f"{model.name}-{ending}")
+
+
+def _print_size(path, size, model):
+    """What was written, and how large it is."""
+    print(f"{path}: {size:,} bytes for {model.network.count_params():,} parameters")
 
 
 if __name__ == "__main__":

@@ -1,14 +1,10 @@
-"""One experiment: train a network, write it, load what was written, score that, and note all of it in its card."""
+"""One experiment: train a network, write it, load and score what was written, fill in its card."""
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 
-from lttlib import models, training
-from lttlib.models.folder import read_card, update_card
-from lttlib.models.model import Model
-from lttlib.recognition.scoring import evaluate
-from lttlib.speech.layout import read_corpus
-from lttlib.training import checkpoint
+from lttlib import Error, models, recognition, speech, training
 
 
 def splits(records_folder, score_splits, train_split="train", held_speakers=()) -> dict:
@@ -21,7 +17,8 @@ def splits(records_folder, score_splits, train_split="train", held_speakers=()) 
     score_splits : list of str
     train_split : str
     held_speakers : list of str
-        Left out of these splits; all that they say, in training and other splits, is the split `unseen`.
+        Left out of these splits; their utterances, of training and other splits, are the split
+        `unseen`.
 
     Returns
     -------
@@ -29,71 +26,71 @@ def splits(records_folder, score_splits, train_split="train", held_speakers=()) 
 
     Raises
     ------
-    ValueError
+    lttlib.Error
         If a held speaker is not in the corpus.
     """
     root = json.loads((Path(records_folder) / "corpus.json").read_text("utf-8"))["root"]
-    found = {
-        split: [u for u in read_corpus(root, split) if u.speaker not in held_speakers]
-        for split in score_splits
-    }
+    scored = {}
+    for split in score_splits:
+        utterances = speech.read_corpus(root, split)
+        scored[split] = [item for item in utterances if item.speaker not in held_speakers]
     if held_speakers:
-        every = read_corpus(root, list(dict.fromkeys([train_split, *score_splits])))
-        found["unseen"] = [utterance for utterance in every if utterance.speaker in held_speakers]
-        if missing := set(held_speakers) - {utterance.speaker for utterance in every}:
-            raise ValueError(
-                f"held_speakers {sorted(missing)} do not speak in {', '.join([train_split, *score_splits])}"
-            )
-    return {split: utterances for split, utterances in found.items() if utterances}
+        names = list(dict.fromkeys([train_split, *score_splits]))
+        utterances = speech.read_corpus(root, names)
+        scored["unseen"] = [item for item in utterances if item.speaker in held_speakers]
+        missing = set(held_speakers) - {item.speaker for item in utterances}
+        if missing:
+            places = ", ".join([train_split, *score_splits])
+            raise Error(f"held_speakers {sorted(missing)} do not speak in {places}")
+    return {split: utterances for split, utterances in scored.items() if utterances}
 
 
 def run_experiment(
-    home, network, objective, records, recipe, scored, *, cores=None, **facts
+    folder, network, objective, records, config, scored, *, cores=None, **metadata
 ) -> dict:
     """Train a network into a model folder.
 
     Parameters
     ----------
-    home : path-like
+    folder : path-like
         The model's folder; the checkpoint of its training stands beside it.
-    network, objective, records, recipe
+    network, objective, records, config
         As `training.train` takes them.
     scored : dict
         What `splits` returns.
     cores : int, optional
         Processes that compute features, by default as `features.workers` has it.
-    **facts
-        What the card shall tell besides, such as technique.
+    **metadata
+        More entries of the card, such as technique.
 
     Returns
     -------
     dict: the model's card, with results of the model that was loaded from the folder again.
     """
-    home = Path(home)
-    history = training.train(network, objective, records, recipe, f"{home}.checkpoint")
-    model = Model(network, records.feature_config, records.alphabet)
-    about = {
-        "seed": recipe.seed,
-        "objective": checkpoint.describe(objective),
-        "recipe": vars(recipe),
+    folder = Path(folder)
+    history = training.train(network, objective, records, config, f"{folder}.checkpoint")
+    card = {
+        "seed": config.seed,
+        "objective": training.describe(objective),
+        "recipe": asdict(config),
+        "precision": network.output_layer.dtype_policy.name,
     }
-    models.save(
-        home, model, **about, precision=network.output_layer.dtype_policy.name, **history, **facts
-    )
-    return score(home, scored, cores)
+    model = models.Model(network, records.feature_config, records.alphabet)
+    models.save(folder, model, **card, **history, **metadata)
+    return score(folder, scored, cores)
 
 
-def score(home, scored, cores=None) -> dict:
-    """Score a model as it stands in its folder, and note the results in its card; returns the card."""
-    model = models.load(home)
-    results = {
-        split: evaluate(model, utterances, cores=cores) for split, utterances in scored.items()
-    }
-    return update_card(home, results=results)
+def score(folder, scored, cores=None) -> dict:
+    """Score a model as it stands in its folder; return its card, which then has the results."""
+    model = models.load(folder)
+    results = {}
+    for split, utterances in scored.items():
+        results[split] = recognition.evaluate(model, utterances, cores=cores)
+    return models.update_card(folder, results=results)
 
 
 def load_results(folder, prefixes=("",)) -> list:
-    """What the cards of the models in a folder tell, a row for each model, split and decoder.
+    """Results in the cards of all models in a folder, a row for each model, split and decoder.
 
     Parameters
     ----------
@@ -104,47 +101,51 @@ def load_results(folder, prefixes=("",)) -> list:
 
     Returns
     -------
-    list of dict: name, technique, parameters, bytes (of the largest file: the weights), split, decoder, LER, LER_ci,
-    WER, WER_ci, and real_time_factor and seconds (of training), None where the card does not tell. A folder without a
-    whole card is a row of name and `problem` alone.
+    list of dict: name, technique, parameters, bytes (of the largest file: the weights), split,
+    decoder, LER, LER_ci, WER, WER_ci, and real_time_factor and seconds (of training), None where
+    the card has none. A folder without a whole card, or with one that has no results, is a row of
+    name and `problem` alone.
     """
     rows = []
     for path in sorted(Path(folder).glob("*/")):
-        if not path.name.startswith(tuple(prefixes)) or path.name.startswith("."):
-            continue
-        try:
-            card = read_card(path)
-        except ValueError as error:
-            rows.append({"name": path.name, "problem": str(error)})
-            continue
-        about = {
-            "name": path.name,
-            "technique": card.get("technique", path.name),
-            "parameters": card["parameters"],
-        }
-        about |= {"bytes": max(card["files"].values())}
-        about |= {key: card.get(key) for key in ("real_time_factor", "seconds")}
-        scores = [("greedy", split, found) for split, found in card.get("results", {}).items()]
-        scores += [("lm", split, found) for split, found in card.get("lm_results", {}).items()]
-        for decoder, split, found in scores:
-            rates = {key: found[key] for key in ("LER", "LER_ci", "WER", "WER_ci")}
-            rows.append(about | {"split": split, "decoder": decoder, **rates})
-        if not scores:
-            rows.append(
-                {
-                    "name": path.name,
-                    "problem": "its card has no results: score it, or run its notebook again",
-                }
-            )
+        if path.name.startswith(tuple(prefixes)) and not path.name.startswith("."):
+            rows += _model_rows(path)
+    return rows
+
+
+def _model_rows(folder):
+    """The rows of one model."""
+    # What all rows of the model have.
+    try:
+        card = models.read_card(folder)
+    except ValueError as error:
+        return [{"name": folder.name, "problem": str(error)}]
+    model = {
+        "name": folder.name,
+        "technique": card.get("technique", folder.name),
+        "parameters": card["parameters"],
+        "bytes": max(card["files"].values()),
+        "real_time_factor": card.get("real_time_factor"),
+        "seconds": card.get("seconds"),
+    }
+
+    # A row for each decoder and split.
+    rows = []
+    for decoder, key in (("greedy", "results"), ("lm", "lm_results")):
+        for split, result in card.get(key, {}).items():
+            rates = {rate: result[rate] for rate in ("LER", "LER_ci", "WER", "WER_ci")}
+            rows.append(model | {"split": split, "decoder": decoder, **rates})
+    if not rows:
+        problem = "its card has no results: score it, or run its notebook again"
+        return [{"name": folder.name, "problem": problem}]
     return rows
 
 
 def pareto_front(rows, cost="bytes", rate="LER") -> list:
-    """The rows that no other beats: none costs as little and errs less. The cheapest first."""
-    best = []
-    for row in sorted(
-        (row for row in rows if row.get(cost) is not None), key=lambda row: (row[cost], row[rate])
-    ):
-        if not best or row[rate] < best[-1][rate]:
-            best.append(row)
-    return best
+    """The Pareto front of cost and error rate, the cheapest first; rows need a cost to be on it."""
+    priced = [row for row in rows if row.get(cost) is not None]
+    front = []
+    for row in sorted(priced, key=lambda row: (row[cost], row[rate])):
+        if not front or row[rate] < front[-1][rate]:
+            front.append(row)
+    return front

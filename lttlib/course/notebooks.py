@@ -1,12 +1,14 @@
 """Run the course: its notebooks in order, with parameters that are checked before anything runs.
 
-A notebook declares its parameters in the cell tagged ``parameters``, as ``name: type = value  # help``. A profile
-(``notebooks/params/<name>.yaml``) and the command line give some of them other values. papermill would inject a
-misspelt name and carry on; here it is refused. Relative paths in notebooks and profiles count from notebooks/.
+A notebook declares its parameters in the cell tagged ``parameters``, as
+``name: type = value  # help``. A profile (``notebooks/params/<name>.yaml``) and the command line
+give some of them other values. papermill would inject a misspelt name and carry on; here it is
+refused. Relative paths in notebooks and profiles count from notebooks/.
 """
 
 import ast
 import difflib
+import functools
 import json
 import math
 import os
@@ -15,43 +17,62 @@ from pathlib import Path
 
 import yaml
 
+from lttlib import Error
 from lttlib.course import report
 
 NOTEBOOKS = Path(__file__).resolve().parents[2] / "notebooks"
 DATA = Path(os.environ.get("LTT_DATA") or NOTEBOOKS.parent / "data").expanduser().resolve()
-SHORT_REPR = reprlib.Repr()  # a few lines of YAML can stand for a list of billions
 
-
-SHORT_REPR.maxlevel, SHORT_REPR.maxlist, SHORT_REPR.maxstring = 2, 20, 200
-
-
-PARSERS = {
-    "int": int,
-    "float": float,
-    "str": str,
-    "bool": lambda text: {"true": True, "false": False}[text.lower()],
+# Parameters that once had another name, which profiles and command lines may still use.
+RENAMED = {
+    "stride_ms": "frame_shift_ms",
+    "frames": "frame_selection",
+    "float_ends": "skip_first_and_last",
 }
+
+SHORT_REPR = reprlib.Repr()  # a few lines of YAML can stand for a list of billions
+SHORT_REPR.maxlevel = 2
+SHORT_REPR.maxlist = 20
+SHORT_REPR.maxstring = 200
+
+
+def _parse_bool(text):
+    """The truth value that a text names."""
+    return {"true": True, "false": False}[text.lower()]
+
+
+PARSERS = {"int": int, "float": float, "str": str, "bool": _parse_bool}
+
+# What a value of another type may raise; nested without end it is too much for Python's own parser.
+WRONG_TYPE = (ArithmeticError, KeyError, SyntaxError, TypeError, ValueError)
+UNREADABLE = (*WRONG_TYPE, MemoryError, RecursionError)
 
 
 def profile_folder(profile):
-    """Path of what the runs of `profile` make: records, guidance, models, reports. It may not exist yet."""
+    """Path of the records, guidance, models and reports of `profile`. It may not exist yet."""
     return DATA / profile
 
 
 def reports_path(profile):
-    """Folder of the reports of this run: ``data/<profile>/reports``, or that of a run with reports of its own."""
+    """Folder of the reports of this run: that of the profile, or one of its own."""
     return Path(os.environ.get("LTT_REPORTS") or profile_folder(profile) / "reports")
 
 
 def figure_path(profile, name):
     """Path for a figure that a page outside the notebooks shows: ``figures/<profile>-<name>.png``.
 
-    Runs with data of their own, and those with reports of their own (such as of a sweep), have figures of their own.
+    Runs with data of their own, and those with reports of their own (such as of a sweep), have
+    figures of their own.
     """
-    home = NOTEBOOKS.parent if DATA == NOTEBOOKS.parent / "data" else DATA
-    place = reports_path(profile) if "LTT_REPORTS" in os.environ else home / "figures"
-    place.mkdir(parents=True, exist_ok=True)
-    return place / f"{profile}-{name}.png"
+    repository = NOTEBOOKS.parent
+    if "LTT_REPORTS" in os.environ:
+        folder = reports_path(profile)
+    elif DATA == repository / "data":
+        folder = repository / "figures"
+    else:
+        folder = DATA / "figures"
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder / f"{profile}-{name}.png"
 
 
 def require(path, made_by):
@@ -60,15 +81,14 @@ def require(path, made_by):
     Raises
     ------
     FileNotFoundError
-        It does not; the message names the notebook that makes it, `made_by` (such as "02_teacher").
+        It does not; the message names `made_by`, the notebook that writes it ("02_teacher", say).
     """
     path = Path(path)
-    if not path.exists():
-        profile = path.relative_to(DATA).parts[0] if path.is_relative_to(DATA) else "PROFILE"
-        raise FileNotFoundError(
-            f"{path} is not there: run {made_by} first (ltt run {profile} --only {made_by})"
-        )
-    return path
+    if path.exists():
+        return path
+    profile = path.relative_to(DATA).parts[0] if path.is_relative_to(DATA) else "PROFILE"
+    cure = f"run {made_by} first (ltt run {profile} --only {made_by})"
+    raise FileNotFoundError(f"{path} is not there: {cure}")
 
 
 def parameters(notebook):
@@ -77,199 +97,277 @@ def parameters(notebook):
     Returns
     -------
     dict
-        Name to (type, default, help); the type is "int", "float", "str", "bool" or "list[...]" of one of these.
+        Name to (type, default, help); the type is "int", "float", "str", "bool" or "list[...]" of
+        one of these.
 
     Raises
     ------
-    ValueError
+    lttlib.Error
         No such cell, two, or one that holds anything but lines of ``name: type = literal  # help``.
     """
     notebook = Path(notebook)
-    try:
-        cells = json.loads(notebook.read_text(encoding="utf-8"))["cells"]
-        tagged = [
-            "".join(cell["source"])
-            for cell in cells
-            if "parameters" in cell["metadata"].get("tags", [])
-        ]
-    except (AttributeError, LookupError, RecursionError, TypeError, ValueError) as error:
-        raise ValueError(
-            f"{notebook.name} is no whole notebook ({error!r}): get it again (git restore)"
-        ) from error
-    if len(tagged) != 1:
-        raise ValueError(
-            f"{notebook.name} has {len(tagged)} cells tagged `parameters`, not one: get it again"
-        )
     declared = {}
-    for line in filter(str.strip, tagged[0].splitlines()):
+    for line in _parameters_cell(notebook).splitlines():
+        if not line.strip():
+            continue
         try:
-            code, note = line.split("  # ", 1)
-            (node,) = ast.parse(code).body
-            name, kind, default = (
-                node.target.id,
-                ast.unparse(node.annotation),
-                ast.literal_eval(node.value),
-            )
+            name, kind, default, note = _parse_declaration(line)
             if name in declared or _convert(name, kind, default) != default:
                 raise ValueError
-            declared[name] = kind, default, note.strip()
         except (AttributeError, SyntaxError, TypeError, ValueError) as error:
-            raise ValueError(
-                f"{notebook.name}, parameters: not `name: type = literal  # help`: {line}"
-            ) from error
+            problem = f"this declares no parameter: {line}"
+            cure = "write `name: type = literal  # help`, each name once"
+            raise Error(problem, notebook, cure) from error
+        declared[name] = kind, default, note
     return declared
 
 
+def _parameters_cell(notebook):
+    """Source of the one cell of a notebook that is tagged ``parameters``."""
+    cure = "get it again (git restore)"
+    try:
+        cells = json.loads(notebook.read_text(encoding="utf-8"))["cells"]
+        tagged = [cell for cell in cells if "parameters" in cell["metadata"].get("tags", [])]
+        sources = ["".join(cell["source"]) for cell in tagged]
+    except (AttributeError, LookupError, RecursionError, TypeError, ValueError) as error:
+        raise Error(f"no whole notebook ({error!r})", notebook, cure) from error
+    if len(sources) != 1:
+        raise Error(f"{len(sources)} cells tagged `parameters`, not one", notebook, cure)
+    return sources[0]
+
+
+def _parse_declaration(line):
+    """Name, type, default and help of ``name: type = literal  # help``."""
+    code, note = line.split("  # ", 1)
+    (statement,) = ast.parse(code).body
+    kind = ast.unparse(statement.annotation)
+    default = ast.literal_eval(statement.value)
+    return statement.target.id, kind, default, note.strip()
+
+
 def profile(name):
-    """Read the parameters that ``notebooks/params/<name>.yaml`` gives, as a dictionary, not checked yet.
+    """Read ``notebooks/params/<name>.yaml``: a dictionary of parameters, not checked yet.
 
     Raises
     ------
-    ValueError
+    lttlib.Error
         No such profile, or a file that is not a YAML mapping, or gives a parameter twice.
     """
     files = {path.stem: path for path in sorted(NOTEBOOKS.glob("params/*.yaml"))}
     if name not in files:
-        raise ValueError(_unknown("profile", name, files))
+        raise _unknown("profile", name, files)
     try:
         text = files[name].read_text(encoding="utf-8")
-        given = yaml.safe_load(text) or {}
-        if not isinstance(given, dict):
-            raise TypeError(f"it holds a {type(given).__name__}")
-        if len(yaml.compose(text).value if given else ()) > len(given):
+        values = yaml.safe_load(text) or {}
+        if not isinstance(values, dict):
+            raise TypeError(f"it holds a {type(values).__name__}")
+        if values and len(yaml.compose(text).value) > len(values):
             raise ValueError("a name stands twice")
-        return given
     except (RecursionError, TypeError, ValueError, yaml.YAMLError) as error:
-        raise ValueError(
-            f"{files[name]} does not map names to values, a line each: {error}"
-        ) from error
+        problem = f"it does not map names to values ({error})"
+        raise Error(problem, files[name], "write `name: value`, a line each") from error
+    return values
 
 
 def plan(name, only=(), start=None, overrides=None):
-    """List what `run` would run as (notebook's Path, its values); the arguments and errors are those of `run`."""
-    if not (
-        notebooks := {path.stem: path for path in sorted(NOTEBOOKS.glob("[0-9][0-9]_*.ipynb"))}
-    ):
-        raise FileNotFoundError(
-            f"no notebooks in {NOTEBOOKS}: install in a clone, with pip install -e '.[course]'"
-        )
+    """List what `run` would run, as (Path of a notebook, its values); arguments as there."""
+    notebooks = _notebooks()
     declared = {stem: parameters(path) for stem, path in notebooks.items()}
-    every = sorted(set().union(*declared.values()))
-    overrides = dict(overrides or {})
-    for key, value in overrides.items():
-        if key.endswith(("_root", "_path")) and value:
-            overrides[key] = os.path.abspath(os.path.expanduser(value))
-            if key.endswith("_root") and not os.path.isdir(overrides[key]):
-                raise ValueError(f"parameter {key!r}: {overrides[key]} is no folder")
-    given = {**profile(name), **overrides}
-    if unknown := [key for key in given if key not in every]:
-        raise ValueError(_unknown("parameter", str(unknown[0]), every))
-    if given.setdefault("profile", name) != name:
-        raise ValueError(
-            f"the parameter `profile` is {SHORT_REPR.repr(given['profile'])} in a run of {name!r}: leave it out"
-        )
-    wanted = {_find(word, notebooks) for word in only} or set(notebooks)
-    first = _find(start, notebooks) if start else ""
-    if not (stems := [stem for stem in notebooks if stem in wanted and stem >= first]):
-        raise ValueError(f"nothing to run: {', '.join(only)} come before {start}")
-    if idle := [key for key in overrides if not any(key in declared[stem] for stem in stems)]:
-        raise ValueError(
-            f"parameter {idle[0]!r} would change nothing: no notebook of this run declares it"
-        )
-    return [
-        (
-            notebooks[stem],
-            {
-                key: _convert(key, kind, given[key])
-                for key, (kind, *_) in kinds.items()
-                if key in given
-            },
-        )
-        for stem, kinds in declared.items()
-        if stem in stems
-    ]
+    known = sorted(set().union(*declared.values()))
+
+    # What the caller gives goes before what the profile gives.
+    path = NOTEBOOKS / "params" / f"{name}.yaml"
+    overrides = _absolute_paths(_current_names(overrides or {}, known))
+    values = _current_names(profile(name), known, path) | overrides
+    sources = {key: None if key in overrides else path for key in values}
+    _check_names(values, known, sources)
+    _check_profile(name, values, sources)
+
+    stems = _select(notebooks, only, start)
+    _check_effect(overrides, [declared[stem] for stem in stems])
+    values["profile"] = name
+    return [(notebooks[stem], _convert_all(declared[stem], values, sources)) for stem in stems]
 
 
 def run(profile="quick", only=(), start=None, parameters=None, reports=""):
-    """Run notebooks in their order, showing what they print, and return the Path of the page to read.
+    """Run notebooks in their order, with what they print, and return the Path of the page to read.
 
-    That is the report of notebook 09 if this run made it, else the index of all notebooks' reports.
+    That is the report of notebook 09 if this run includes it, else the index of all reports.
 
     Parameters
     ----------
     profile : str
         Name of a file in notebooks/params, without ``.yaml``.
     only, start : sequence of str, str or None
-        Notebooks to run (all when empty), and the first to run, by number ("02") or name ("02_teacher").
+        Notebooks to run (all when empty), and the first to run, by number ("02") or name
+        ("02_teacher").
     parameters : dict, optional
-        Values that go before the profile's; a text is read as the declared type. A relative path (the name ends in
-        ``_root`` or ``_path``) counts from the caller's folder.
+        Values that go before the profile's; a text is read as the declared type. A relative path
+        (the name ends in ``_root`` or ``_path``) counts from the caller's folder.
     reports : str, optional
         A folder within ``data/<profile>/reports`` for the reports and figures of this run alone.
 
     Raises
     ------
-    ValueError, FileNotFoundError
-        Before anything runs: a notebook, profile or parameter that does not exist (the nearest that does is named), a
-        value of the wrong type, or a parameter that no notebook of this run declares.
-    lttlib.report.NotebookError
+    lttlib.Error, FileNotFoundError
+        Before anything runs: a notebook, profile or parameter that does not exist (the nearest
+        that does is named), a value of the wrong type, or a parameter that no notebook of this
+        run declares.
+    lttlib.course.report.NotebookError
         A notebook failed; those after it have not run.
     """
     steps = plan(profile, only, start, parameters)
-    place = profile_folder(profile) / "reports" / reports
-    place.mkdir(parents=True, exist_ok=True)
-    variables = {"LTT_DATA": str(DATA)} | ({"LTT_REPORTS": str(place)} if reports else {})
+    folder = profile_folder(profile) / "reports" / reports
+    folder.mkdir(parents=True, exist_ok=True)
+    variables = {"LTT_DATA": str(DATA)}
+    if reports:
+        variables["LTT_REPORTS"] = str(folder)
+
+    # The index links what there is, also after a failure.
     try:
         for notebook, values in steps:
             print(f"{notebook.stem} ...", flush=True)
-            print(
-                f"{notebook.stem} {report.execute(notebook, values, place, variables):.0f} s",
-                flush=True,
-            )
+            seconds = report.execute(notebook, values, folder, variables)
+            print(f"{notebook.stem} {seconds:.0f} s", flush=True)
     finally:
-        page = report.write_index(place, profile)
-    if steps[-1][0].stem == "09_report":
-        page = place / "report.html"
+        page = report.write_index(folder, profile)
+    if report.ALL_MODELS in [notebook.stem for notebook, _ in steps]:
+        page = folder / f"{report.ALL_MODELS}.html"
     print(f"Report: {page}")
     return page
 
 
+def _notebooks():
+    """Paths of the notebooks by their names, in their order."""
+    paths = sorted(NOTEBOOKS.glob("[0-9][0-9]_*.ipynb"))
+    if not paths:
+        cure = "install in a clone, with pip install -e '.[course]'"
+        raise FileNotFoundError(f"no notebooks in {NOTEBOOKS}: {cure}")
+    return {path.stem: path for path in paths}
+
+
+def _current_names(values, known, path=None):
+    """The values under the names that their parameters have today."""
+    current = {}
+    for name, value in values.items():
+        if name in RENAMED and name not in known:
+            _announce(name)
+            name = RENAMED[name]
+            if name in values:
+                problem = f"parameter {name!r} is given under its old name too"
+                raise Error(problem, path, "leave that out")
+        current[name] = value
+    return current
+
+
+@functools.cache  # a sweep plans many runs
+def _announce(old):
+    """Print what a parameter is called today."""
+    print(f"The parameter {old} is called {RENAMED[old]} now.", flush=True)
+
+
+def _absolute_paths(overrides):
+    """The values, with paths that no longer depend on the caller's folder."""
+    absolute = dict(overrides)
+    for name, value in overrides.items():
+        if name.endswith(("_root", "_path")) and value:
+            absolute[name] = os.path.abspath(os.path.expanduser(value))
+        if name.endswith("_root") and value and not os.path.isdir(absolute[name]):
+            problem = f"parameter {name!r} needs a folder, which this is not"
+            raise Error(problem, absolute[name], "name one that exists")
+    return absolute
+
+
+def _check_names(values, known, sources):
+    """Refuse a parameter that no notebook declares, whichever are to run."""
+    for name in values:
+        if name not in known:
+            raise _unknown("parameter", str(name), known, sources[name])
+
+
+def _check_profile(name, values, sources):
+    """Refuse another name for the profile than that of the run."""
+    other = values.get("profile", name)
+    if other != name:
+        problem = f"the parameter `profile` is {SHORT_REPR.repr(other)} in a run of {name!r}"
+        raise Error(problem, sources["profile"], "leave it out")
+
+
+def _select(notebooks, only, start):
+    """Names of the notebooks to run, in their order."""
+    selected = {_find(word, notebooks) for word in only} or set(notebooks)
+    first = _find(start, notebooks) if start else ""
+    stems = [stem for stem in notebooks if stem in selected and stem >= first]
+    if not stems:
+        raise Error(f"nothing to run: {', '.join(only)} come before {start}")
+    return stems
+
+
 def _find(word, notebooks):
+    """Name of the notebook that a number or a name means."""
     for stem in notebooks:
         if word.removesuffix(".ipynb") == stem or word.zfill(2) == stem[:2]:
             return stem
-    raise ValueError(_unknown("notebook", word, notebooks))
+    raise _unknown("notebook", word, notebooks)
 
 
-def _unknown(what, word, known):
-    close = difflib.get_close_matches(word, known, n=1)
-    hint = f", did you mean {close[0]!r}?" if close else ";"
-    return f"unknown {what} {word!r}{hint} There are: {', '.join(known) or 'none'}"
+def _check_effect(overrides, declared):
+    """Refuse a parameter of the caller that no notebook of the run declares."""
+    used = set().union(*declared)
+    for name in overrides:
+        if name not in used:
+            problem = (
+                f"parameter {name!r} would change nothing: no notebook of this run declares it"
+            )
+            raise Error(problem)
 
 
-def _convert(name, kind, value):
+def _unknown(what, word, names, path=None):
+    """The error about a word that names nothing; its cure is the nearest name, and all of them."""
+    nearest = difflib.get_close_matches(word, names, n=1)
+    hint = f"did you mean {nearest[0]!r}? " if nearest else ""
+    cure = f"{hint}There are: {', '.join(names) or 'none'}"
+    return Error(f"unknown {what} {word!r}", path, cure)
+
+
+def _convert_all(declared, values, sources):
+    """Values of the parameters that a notebook declares, in their order, as their types."""
+    converted = {}
+    for name, (kind, _, _) in declared.items():
+        if name in values:
+            converted[name] = _convert(name, kind, values[name], sources.get(name))
+    return converted
+
+
+def _convert(name, kind, value, path=None):
     """Return `value` as the declared type; text is read, nothing is rounded or guessed."""
-    element = kind.removeprefix("list[").removesuffix("]")
     try:
-        if kind != element:
-            items = ast.literal_eval(value) if isinstance(value, str) else value
-            if not isinstance(items, list | tuple):
-                raise TypeError
-            return [_convert(name, element, item) for item in items]
-        read = (
-            PARSERS[kind](value)
-            if isinstance(value, str) or (kind, type(value)) == ("float", int)
-            else value
-        )
-        # Not isinstance: True is no int.
-        if (
-            kind in PARSERS
-            and type(read).__name__ == kind
-            and not (kind == "float" and not math.isfinite(read))
-        ):
-            return read
+        return _parse(kind, value)
+    except UNREADABLE as error:
+        problem = f"parameter {name!r} expects {kind}, not {SHORT_REPR.repr(value)}"
+        cure = None if path is None else "write a value of this type"
+        raise Error(problem, path, cure) from error
+
+
+def _parse(kind, value):
+    """A value as a declared type: a scalar, or a list of them."""
+    element = kind.removeprefix("list[").removesuffix("]")
+    if element == kind:
+        return _parse_scalar(kind, value)
+    items = ast.literal_eval(value) if isinstance(value, str) else value
+    if not isinstance(items, list | tuple):
         raise TypeError
-    except (KeyError, MemoryError, RecursionError, SyntaxError, TypeError, ValueError) as error:
-        raise ValueError(
-            f"parameter {name!r} expects {kind}, not {SHORT_REPR.repr(value)}"
-        ) from error
+    return [_parse(element, item) for item in items]
+
+
+def _parse_scalar(kind, value):
+    """A value as one of the types of PARSERS."""
+    is_whole_float = kind == "float" and type(value) is int
+    if isinstance(value, str) or is_whole_float:
+        value = PARSERS[kind](value)
+    # Not isinstance: True is no int.
+    if kind not in PARSERS or type(value).__name__ != kind:
+        raise TypeError
+    if kind == "float" and not math.isfinite(value):
+        raise ValueError
+    return value

@@ -2,27 +2,48 @@
 
 import os
 import textwrap
+from pathlib import Path
 
 import matplotlib.pyplot as plt
 import numpy as np
 
 # Okabe and Ito 2008: distinct for colour-blind readers, and in grey.
-COLOURS = {"blue": "#0072B2", "orange": "#E69F00", "green": "#009E73", "red": "#D55E00", "purple": "#CC79A7",
-           "sky": "#56B4E9", "black": "#000000"}  # fmt: skip
+COLOURS = {
+    "blue": "#0072B2",
+    "orange": "#E69F00",
+    "green": "#009E73",
+    "red": "#D55E00",
+    "purple": "#CC79A7",
+    "sky": "#56B4E9",
+    "black": "#000000",
+}
+
+STYLE = {
+    "figure.figsize": (8, 3),
+    "figure.dpi": 96,
+    "savefig.dpi": 150,
+    "figure.constrained_layout.use": True,
+    "font.size": 11,
+    "axes.titlesize": 12,
+    "axes.titlelocation": "left",
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.prop_cycle": plt.cycler(color=list(COLOURS.values())),
+    "lines.linewidth": 1.8,
+    "image.cmap": "viridis",
+    "legend.frameon": False,
+}
+
+RECORDER = Path(__file__).with_name("recorder.js")
 
 
 def style() -> None:
     """Set the look of all figures that follow; call it once, at the top of a notebook."""
-    plt.rcParams.update({
-        "figure.figsize": (8, 3), "figure.dpi": 96, "savefig.dpi": 150, "figure.constrained_layout.use": True,
-        "font.size": 11, "axes.titlesize": 12, "axes.titlelocation": "left", "axes.spines.top": False,
-        "axes.spines.right": False, "lines.linewidth": 1.8, "image.cmap": "viridis", "legend.frameon": False,
-        "axes.prop_cycle": plt.cycler(color=list(COLOURS.values())),
-    })  # fmt: skip
+    plt.rcParams.update(STYLE)
 
 
 def label_axes(axes, text: str, x: str = "", y: str = "") -> None:
-    """Title that says what is to be seen, and labels with units."""
+    """Title that says what a figure shows, and labels with units."""
     axes.set_title("\n".join(textwrap.wrap(text, 80)))
     axes.set_xlabel(x)
     axes.set_ylabel(y)
@@ -30,12 +51,13 @@ def label_axes(axes, text: str, x: str = "", y: str = "") -> None:
 
 def wave(axes, samples, sampling_rate: int) -> None:
     """A wave [samples] over seconds."""
-    axes.plot(np.arange(len(samples)) / sampling_rate, samples, linewidth=0.5)
+    seconds = np.arange(len(samples)) / sampling_rate
+    axes.plot(seconds, samples, linewidth=0.5)
     axes.set_xlim(0, len(samples) / sampling_rate)
 
 
 def specshow(
-    axes, values, seconds_a_frame: float, label: str = "", top: float | None = None, **options
+    axes, values, seconds_per_frame: float, label: str = "", top: float | None = None, **options
 ):
     """Something that changes over time, as a picture with a colour bar.
 
@@ -43,25 +65,35 @@ def specshow(
     ----------
     axes : matplotlib.axes.Axes
     values : array [frames, channels]
-    seconds_a_frame : float
+    seconds_per_frame : float
     label : str
         Of the colour bar.
     top : float, optional
-        What the last channel stands for, where the first stands for 0 (kHz, say); without it channels are numbered.
+        What the last channel stands for, where the first stands for 0 (kHz, say); without it
+        channels are numbered.
     **options
         Of `imshow`: vmin, vmax, ...
+
+    Returns
+    -------
+    matplotlib.image.AxesImage
     """
-    heights = (-0.5, values.shape[1] - 0.5) if top is None else (0, top)
-    extent = (0, len(values) * seconds_a_frame, *heights)
-    shown = axes.imshow(
-        values.T, aspect="auto", origin="lower", extent=extent, interpolation="nearest", **options
+    frames, channels = values.shape
+    heights = (-0.5, channels - 0.5) if top is None else (0, top)
+    image = axes.imshow(
+        values.T,
+        aspect="auto",
+        origin="lower",
+        extent=(0, frames * seconds_per_frame, *heights),
+        interpolation="nearest",
+        **options,
     )
-    axes.figure.colorbar(shown, ax=axes, label=label, pad=0.01)
-    return shown
+    axes.figure.colorbar(image, ax=axes, label=label, pad=0.01)
+    return image
 
 
-def posteriors(axes, probabilities, classes, seconds_a_frame: float) -> None:
-    """Probabilities [frames, classes] over seconds: the blank in grey, each class that ever leads in a colour.
+def posteriors(axes, probabilities, classes, seconds_per_frame: float) -> None:
+    """Probabilities over seconds: the blank in grey, each class that ever leads in a colour.
 
     Parameters
     ----------
@@ -70,34 +102,49 @@ def posteriors(axes, probabilities, classes, seconds_a_frame: float) -> None:
         The blank is the last class.
     classes : sequence of str
         Names of all classes but the blank.
-    seconds_a_frame : float
+    seconds_per_frame : float
     """
-    time = (np.arange(len(probabilities)) + 0.5) * seconds_a_frame
-    axes.fill_between(time, probabilities[:, -1], color="0.88", label="blank")
+    blank = len(classes)
     leading = probabilities.argmax(axis=1)
-    for label in sorted(set(leading) - {len(classes)}):
-        axes.plot(time, probabilities[:, label], linewidth=1.4)
-    previous = len(classes)
-    for frame, label in enumerate(leading):
-        if label not in (previous, len(classes)):
-            name = classes[label] if classes[label] != " " else "␣"
-            axes.annotate(name, (time[frame], 1.03), ha="center", fontsize=9)
-        previous = label
-    axes.set(ylim=(0, 1.15), xlim=(0, len(probabilities) * seconds_a_frame))
+    seconds = (np.arange(len(probabilities)) + 0.5) * seconds_per_frame
+
+    axes.fill_between(seconds, probabilities[:, blank], color="0.88", label="blank")
+    for index in sorted(set(leading) - {blank}):
+        axes.plot(seconds, probabilities[:, index], linewidth=1.4)
+
+    # A letter stands where its class begins to lead.
+    previous = blank
+    for frame, index in enumerate(leading):
+        if index not in (previous, blank):
+            name = classes[index] if classes[index] != " " else "␣"
+            axes.annotate(name, (seconds[frame], 1.03), ha="center", fontsize=9)
+        previous = index
+    axes.set(ylim=(0, 1.15), xlim=(0, len(probabilities) * seconds_per_frame))
 
 
 def error_bars(axes, names, rates, intervals, unit: str = "LER (%)") -> None:
-    """Error rates as horizontal bars with their 95 % intervals and numbers; the first name on top."""
-    places = np.arange(len(names))[::-1]
-    low, high = np.array(intervals, float).reshape(-1, 2).T
+    """Error rates as horizontal bars with their 95 % intervals and numbers; the first name on top.
+
+    Parameters
+    ----------
+    axes : matplotlib.axes.Axes
+    names : list of str
+    rates : list of float
+        In percent.
+    intervals : list of (float, float)
+        Low and high end of each.
+    unit : str
+        Label of the axis.
+    """
+    heights = np.arange(len(names))[::-1]
     rates = np.array(rates, float)
-    axes.barh(places, rates, color=COLOURS["sky"], height=0.6)
-    axes.errorbar(
-        rates, places, xerr=[rates - low, high - rates], fmt="none", ecolor="black", capsize=3
-    )
-    for place, rate, end in zip(places, rates, high, strict=True):
-        axes.annotate(f" {rate:.1f}", (end, place), va="center")
-    axes.set_yticks(places, names)
+    low, high = np.array(intervals, float).reshape(-1, 2).T
+    axes.barh(heights, rates, color=COLOURS["sky"], height=0.6)
+    widths = [rates - low, high - rates]
+    axes.errorbar(rates, heights, xerr=widths, fmt="none", ecolor="black", capsize=3)
+    for height, rate, end in zip(heights, rates, high, strict=True):
+        axes.annotate(f" {rate:.1f}", (end, height), va="center")
+    axes.set_yticks(heights, names)
     axes.set_xlabel(unit)
 
 
@@ -118,48 +165,14 @@ def interact(draw, **choices):
     ipywidgets.interact(draw, **choices)
 
 
-RECORDER = """
-function render({ model, el }) {
-  const button = document.createElement("button");
-  const label = text => { button.textContent = text; };
-  let recorder = null;
-  label("Record");
-  button.onclick = async () => {
-    if (recorder) { recorder.stop(); return; }
-    try {
-      const stream = await navigator.mediaDevices.getUserMedia({ audio: true });
-      const pieces = [];
-      recorder = new MediaRecorder(stream);
-      recorder.ondataavailable = event => pieces.push(event.data);
-      recorder.onstop = async () => {
-        stream.getTracks().forEach(track => track.stop());
-        recorder = null;
-        label("Record");
-        const context = new AudioContext({ sampleRate: model.get("sampling_rate") });  // decoding resamples to it
-        try {
-          const sound = await context.decodeAudioData(await new Blob(pieces).arrayBuffer());
-          model.set("samples", new DataView(sound.getChannelData(0).slice().buffer));
-          model.save_changes();
-        } catch (error) { label(`Nothing recorded (${error.message}); again?`); }
-        context.close();
-      };
-      recorder.start();
-      label("Stop");
-    } catch (error) { label(`No microphone: ${error.message}`); }
-  };
-  el.appendChild(button);
-}
-export default { render };
-"""
-
-
 def record(draw, sampling_rate: int):
     """A button that records speech in the browser; nothing where nobody can speak (a batch run).
 
     Parameters
     ----------
     draw : function
-        Called with each recording, a float32 array [samples]; what it draws or prints appears under the button.
+        Called with each recording, a float32 array [samples]; what it draws or prints appears
+        under the button.
     sampling_rate : int
         Hz of the recording.
     """
@@ -173,11 +186,11 @@ def record(draw, sampling_rate: int):
     class Recorder(anywidget.AnyWidget):
         _esm = RECORDER
         sampling_rate = traitlets.Int().tag(sync=True)
-        samples = traitlets.Any(b"").tag(
-            sync=True
-        )  # bytes arrive as a memoryview, which Bytes would refuse
+        # Bytes arrive as a memoryview, which the trait Bytes would refuse.
+        samples = traitlets.Any(b"").tag(sync=True)
 
-    recorder, output = Recorder(sampling_rate=sampling_rate), ipywidgets.Output()
+    recorder = Recorder(sampling_rate=sampling_rate)
+    output = ipywidgets.Output()
 
     def show(change):
         output.clear_output(wait=True)

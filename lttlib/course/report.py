@@ -1,37 +1,53 @@
-"""Execute one notebook and leave its report: the notebook with its outputs, a web page, a line in an index.
+"""Execute a notebook and leave its report: outputs, a web page, a line in an index.
 
-A report stands under its name only when it is whole; a notebook that fails is kept as ``NN_name.failed.ipynb``.
-Pages carry their figures and styles; only their equations need a network (MathJax).
+A report stands under its name only when it is whole; a notebook that fails is kept as
+``NN_name.failed.ipynb``. Pages carry their figures and styles; only their equations need a network
+(MathJax).
 """
 
-import base64
 import html
-import io
 import json
 import os
 import re
 import sys
-from pathlib import Path
+from contextlib import contextmanager
 
-from lttlib.course.summary import PAGE as MODELS_PAGE
 from lttlib.files import atomic_write
 
-PAGE = """<!doctype html><html lang="en"><meta charset="utf-8"><title>Listen to the Teacher! {title}</title>
+ALL_MODELS = "09_report"  # the notebook that shows all models of a profile side by side
+
+PAGE = """<!doctype html><html lang="en"><meta charset="utf-8">\
+<title>Listen to the Teacher! {title}</title>
 <meta name="viewport" content="width=device-width, initial-scale=1"><style>
 body {{ font: 1.1rem/1.6 system-ui, sans-serif; max-width: 42rem; margin: auto; padding: 1rem }}
-table {{ border-collapse: collapse; width: 100% }} td {{ border-top: 1px solid #ccc; padding: .5rem 0 }}
+table {{ border-collapse: collapse; width: 100% }} \
+td {{ border-top: 1px solid #ccc; padding: .5rem 0 }}
 td + td {{ text-align: right; white-space: nowrap }}</style><h1>Listen to the Teacher! {title}</h1>
 <table>
 {rows}
 </table></html>
 """
 
+# Variables of each kernel: a batch run, and no chatter of TensorFlow and of the debugger.
+BATCH = {"LTT_BATCH": "1", "TF_CPP_MIN_LOG_LEVEL": "3", "PYDEVD_DISABLE_FILE_VALIDATION": "1"}
 
-LOGGED = re.compile(r"((WARNING: All log messages before absl|[IWE]\d{4} ).*\n?)+")
+TENSORFLOW_LOG = re.compile(r"((WARNING: All log messages before absl|[IWE]\d{4} ).*\n?)+")
+COLOUR_CODE = re.compile(r"\x1b\[[0-9;]*m")
+
+COLUMNS = (
+    "model",
+    "technique",
+    "decoder",
+    "parameters",
+    "bytes",
+    "LER (%)",
+    "WER (%)",
+    "real-time factor",
+)
 
 
 class NotebookError(RuntimeError):
-    """A notebook stopped; the message names the cell, its error and the file that holds the notebook so far."""
+    """A notebook stopped; the message names cell, error and the file of the notebook so far."""
 
 
 def execute(notebook, values, reports, variables):
@@ -55,65 +71,25 @@ def execute(notebook, values, reports, variables):
     NotebookError
         A cell failed or the kernel died.
     """
-    import nbformat
-    import papermill
-    from nbclient.exceptions import DeadKernelError
-    from nbconvert import HTMLExporter
-    from traitlets.config import Config
-
-    partial, failed = (
-        reports / f"{notebook.stem}.{state}.ipynb" for state in ("partial", "failed")
-    )
-    # JUPYTER_PATH: the kernel named python3 is to be this interpreter's, not one that the user installed elsewhere.
-    kernels = os.pathsep.join(
-        filter(None, [f"{sys.prefix}/share/jupyter", os.environ.get("JUPYTER_PATH")])
-    )
-    quiet = {"TF_CPP_MIN_LOG_LEVEL": "3", "PYDEVD_DISABLE_FILE_VALIDATION": "1"}
-    before = dict(os.environ)
+    partial = reports / f"{notebook.stem}.partial.ipynb"
+    failed = reports / f"{notebook.stem}.failed.ipynb"
     partial.unlink(missing_ok=True)
+
+    # papermill writes the notebook so far; if it stops, that is kept.
     try:
-        os.environ.update(quiet, LTT_BATCH="1", JUPYTER_PATH=kernels, **variables)
-        executed = papermill.execute_notebook(
-            notebook,
-            partial,
-            values,
-            kernel_name="python3",
-            cwd=notebook.parent,
-            progress_bar=False,
-            stdout_file=sys.stdout,
-            config=Config(
-                KernelManager={"transport_encryption": "auto"}
-            ),  # without it, a warning a notebook
-        )
+        with _kernel_environment(variables):
+            executed = _run_cells(notebook, values, partial)
     except BaseException as error:  # also an interruption from the keyboard
         if partial.exists():
             partial.replace(failed)
-        if isinstance(error, papermill.PapermillExecutionError):
-            traceback = re.sub(r"\x1b\[[0-9;]*m", "", "\n".join(error.traceback))
-            line = re.search(r"^-+> *\d+ (.*)$", traceback, re.MULTILINE)
-            cause = f"cell [{error.exec_count}]: {line[1].strip() if line else ''}\n  {error.ename}: {error.evalue[:500]}"
-        elif isinstance(error, DeadKernelError):
-            cause = "a dead kernel; was there enough memory?"
-        else:
+        cause = _describe_stop(error)
+        if cause is None:
             raise
-        raise NotebookError(
-            f"{notebook.stem} stopped in {cause}\n  The notebook so far: {failed}"
-        ) from None
-    finally:
-        os.environ.clear()
-        os.environ.update(before)
-    exporter = HTMLExporter(embed_images=True, require_js_url="", jquery_url="")
-    pages = nbformat.from_dict(executed)
-    for cell in pages.cells:
-        if cell.cell_type == "markdown":  # a link to another notebook means its page here
-            cell.source = re.sub(r"\]\((\d\d_\w+)\.ipynb", r"](\1.html", cell.source)
-        else:  # what TensorFlow logs at its start, before anything can quieten it, helps no reader
-            cell.outputs = [
-                output for output in cell.outputs if not LOGGED.fullmatch(output.get("text", ""))
-            ]
-    page, _ = exporter.from_notebook_node(
-        pages, {"metadata": {"name": notebook.stem, "path": str(notebook.parent)}}
-    )
+        message = f"{notebook.stem} stopped in {cause}\n  The notebook so far: {failed}"
+        raise NotebookError(message) from None
+
+    # The report takes the place of an older one.
+    page = _page(executed, notebook)
     with atomic_write(reports / f"{notebook.stem}.html") as temporary:
         temporary.write_text(page, encoding="utf-8")
     partial.replace(reports / notebook.name)
@@ -121,80 +97,142 @@ def execute(notebook, values, reports, variables):
     return executed.metadata.papermill.duration
 
 
-def write_index(reports, title):
-    """Link every report in the folder, under its notebook's heading, with the time it took; return the page's Path."""
-    rows = []
-    for path in sorted(reports.glob("[0-9][0-9]_*.ipynb")):
-        if path.stem.endswith(".partial"):  # left by a run that was killed
-            continue
-        link, text, note = path.name, path.stem.removesuffix(".failed"), "failed"
-        if path.with_suffix(".html").exists():  # a whole report; a failed one is not even read
-            notebook = json.loads(path.read_text(encoding="utf-8"))
-            texts = "\n".join(
-                "".join(cell["source"])
-                for cell in notebook["cells"]
-                if cell["cell_type"] == "markdown"
-            )
-            heading = re.search(r"^# (.+)$", texts, re.MULTILINE)
-            link, text = (
-                f"{path.stem}.html",
-                f"{path.stem[:2]} {heading[1] if heading else path.stem[3:]}",
-            )
-            note = f"{notebook['metadata']['papermill']['duration']:.0f} s"
-        rows.append(f'<tr><td><a href="{link}">{html.escape(text)}</a></td><td>{note}</td></tr>')
-    if (reports / "report.html").exists():
-        rows.insert(
-            0, '<tr><td><a href="report.html">All models side by side</a></td><td></td></tr>'
-        )
-    with atomic_write(reports / "index.html") as temporary:
-        temporary.write_text(
-            PAGE.format(title=html.escape(title), rows="\n".join(rows)), encoding="utf-8"
-        )
-    return reports / "index.html"
+@contextmanager
+def _kernel_environment(variables):
+    """The environment that a kernel inherits, for as long as one runs."""
+    before = dict(os.environ)
+    # The kernel named python3 is to be that of this interpreter, not one installed elsewhere.
+    kernels = [f"{sys.prefix}/share/jupyter", os.environ.get("JUPYTER_PATH")]
+    os.environ["JUPYTER_PATH"] = os.pathsep.join(filter(None, kernels))
+    os.environ.update(BATCH | variables)
+    try:
+        yield
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
 
 
-def table(rows) -> str:
-    """Rows of `collect` as an HTML table, the best first."""
-    head = (
-        "model",
-        "technique",
-        "decoder",
-        "parameters",
-        "bytes",
-        "LER (%)",
-        "WER (%)",
-        "real-time factor",
+def _run_cells(notebook, values, output):
+    """Run a notebook with papermill, which writes it to `output` after each cell; return it."""
+    import papermill
+    from traitlets.config import Config
+
+    # Without it, each kernel gives a warning.
+    config = Config(KernelManager={"transport_encryption": "auto"})
+    return papermill.execute_notebook(
+        notebook,
+        output,
+        values,
+        kernel_name="python3",
+        cwd=notebook.parent,
+        progress_bar=False,
+        stdout_file=sys.stdout,
+        config=config,
     )
-    lines = [head]
-    for row in sorted(
-        rows, key=lambda row: row["WER"] if row["decoder"] == "lm" else row["LER"] + 1e3
-    ):
-        rates = [
-            f"{row[rate]:.2f} ({row[f'{rate}_ci'][0]:.1f} to {row[f'{rate}_ci'][1]:.1f})"
-            for rate in ("LER", "WER")
+
+
+def _describe_stop(error):
+    """Where and why a notebook stopped; None if the error is not that of a notebook."""
+    import papermill
+    from nbclient.exceptions import DeadKernelError
+
+    if isinstance(error, DeadKernelError):
+        return "a dead kernel; was there enough memory?"
+    if not isinstance(error, papermill.PapermillExecutionError):
+        return None
+    traceback = COLOUR_CODE.sub("", "\n".join(error.traceback))
+    arrow = re.search(r"^-+> *\d+ (.*)$", traceback, re.MULTILINE)
+    line = arrow[1].strip() if arrow else ""
+    return f"cell [{error.exec_count}]: {line}\n  {error.ename}: {error.evalue[:500]}"
+
+
+def _page(executed, notebook):
+    """A notebook with its outputs as a web page that links the other notebooks' pages."""
+    import nbformat
+    from nbconvert import HTMLExporter
+
+    content = nbformat.from_dict(executed)
+    for cell in content.cells:
+        if cell.cell_type == "markdown":
+            cell.source = re.sub(r"\]\((\d\d_\w+)\.ipynb", r"](\1.html", cell.source)
+            continue
+        # TensorFlow logs at its start, before anything can quieten it.
+        cell.outputs = [
+            output
+            for output in cell.outputs
+            if not TENSORFLOW_LOG.fullmatch(output.get("text", ""))
         ]
-        speed = "–" if row["real_time_factor"] is None else f"{row['real_time_factor']:.5f}"
-        numbers = f"{row['parameters']:,}", f"{row['bytes']:,}", *rates, speed
-        lines.append((row["name"], row["technique"], row["decoder"], *numbers))
-    cells = [
-        "<tr>" + "".join(f"<{tag}>{html.escape(cell)}</{tag}>" for cell in line) + "</tr>"
-        for line, tag in zip(lines, ["th"] + ["td"] * len(rows), strict=True)
-    ]
-    return '<div class="wide"><table>\n' + "\n".join(cells) + "\n</table></div>"
+    exporter = HTMLExporter(embed_images=True, require_js_url="", jquery_url="")
+    resources = {"metadata": {"name": notebook.stem, "path": str(notebook.parent)}}
+    page, _ = exporter.from_notebook_node(content, resources)
+    return page
 
 
-def figure_html(figure, description: str) -> str:
-    """A matplotlib figure as HTML: the image itself, and its description as alternative text and caption."""
-    file = io.BytesIO()
-    figure.savefig(file, format="png")
-    data, told = base64.b64encode(file.getvalue()).decode(), html.escape(description, quote=True)
-    return f'<figure><img alt="{told}" src="data:image/png;base64,{data}"><figcaption>{told}</figcaption></figure>'
+def write_index(reports, title):
+    """Link all reports in a folder, with headings and times, in its index.html; return its Path."""
+    rows = []
+    if (reports / f"{ALL_MODELS}.html").exists():
+        rows.append(_index_row(f"{ALL_MODELS}.html", "All models side by side", ""))
+    for path in sorted(reports.glob("[0-9][0-9]_*.ipynb")):
+        page = path.with_suffix(".html")
+        if path.stem.endswith(".partial"):  # of a run that was killed
+            continue
+        if page.exists():
+            rows.append(_index_row(page.name, *_heading_and_time(path)))
+        else:  # the notebook failed, and is not even read
+            rows.append(_index_row(path.name, path.stem.removesuffix(".failed"), "failed"))
+    index = reports / "index.html"
+    with atomic_write(index) as temporary:
+        page = PAGE.format(title=html.escape(title), rows="\n".join(rows))
+        temporary.write_text(page, encoding="utf-8")
+    return index
 
 
-def write_page(path, title: str, parts) -> Path:
-    """Write a page that carries all it shows; parts are HTML, such as `table` and `picture` give."""
-    with atomic_write(path) as temporary:
-        temporary.write_text(
-            MODELS_PAGE.format(title=html.escape(title), body="\n".join(parts)), encoding="utf-8"
-        )
-    return Path(path)
+def _index_row(link, text, note):
+    """A row of the index."""
+    return f'<tr><td><a href="{link}">{html.escape(text)}</a></td><td>{note}</td></tr>'
+
+
+def _heading_and_time(path):
+    """Number and title of an executed notebook, and the time it took."""
+    notebook = json.loads(path.read_text(encoding="utf-8"))
+    cells = [cell for cell in notebook["cells"] if cell["cell_type"] == "markdown"]
+    text = "\n".join("".join(cell["source"]) for cell in cells)
+    title = re.search(r"^# (.+)$", text, re.MULTILINE)
+    heading = f"{path.stem[:2]} {title[1] if title else path.stem[3:]}"
+    return heading, f"{notebook['metadata']['papermill']['duration']:.0f} s"
+
+
+def results_table(rows) -> str:
+    """Rows of `experiments.load_results` as an HTML table, the best first.
+
+    Those decoded with a language model go first, by their WER; then the others, by their LER.
+    """
+    lines = [_table_row("th", COLUMNS)]
+    for row in sorted(rows, key=_rank):
+        cells = [row["name"], row["technique"], row["decoder"]]
+        cells += [f"{row['parameters']:,}", f"{row['bytes']:,}"]
+        cells += [_format_rate(row, "LER"), _format_rate(row, "WER")]
+        speed = row["real_time_factor"]
+        cells.append("–" if speed is None else f"{speed:.5f}")
+        lines.append(_table_row("td", cells))
+    table = "\n".join(lines)
+    return f'<div style="overflow-x: auto"><table>\n{table}\n</table></div>'
+
+
+def _rank(row):
+    """What a row of the table of results is sorted by."""
+    if row["decoder"] == "lm":
+        return 0, row["WER"]
+    return 1, row["LER"]
+
+
+def _format_rate(row, rate):
+    """An error rate and its interval."""
+    low, high = row[f"{rate}_ci"]
+    return f"{row[rate]:.2f} ({low:.1f} to {high:.1f})"
+
+
+def _table_row(tag, cells):
+    """A row of a table, of cells th or td."""
+    return "<tr>" + "".join(f"<{tag}>{html.escape(cell)}</{tag}>" for cell in cells) + "</tr>"

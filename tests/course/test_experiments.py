@@ -1,4 +1,4 @@
-"""An experiment: what is scored is what was written, and the card tells all of it."""
+"""An experiment: what is scored is what was written, and its card has all of it."""
 
 import dataclasses
 import json
@@ -7,20 +7,21 @@ import numpy as np
 import pytest
 from builders import TONES_CONFIG, TONES_SPEC, Scaled
 
-from lttlib import models, recognition
+from lttlib import Error, models, recognition
 from lttlib.course import experiments
 from lttlib.features import Records
+from lttlib.files import write_json
 from lttlib.models import Model, packed, read_card
 from lttlib.network import ConvNet, named_variables, quantize_kernels
-from lttlib.speech import Utterance
+from lttlib.speech import CorpusError, Utterance
 
-SPOKEN = {"train": {"ann": 2, "bob": 3}, "dev-clean": {"ann": 1, "cem": 2}, "test": {"bob": 2}}
+SPEAKERS = {"train": {"ann": 2, "bob": 3}, "dev-clean": {"ann": 1, "cem": 2}, "test": {"bob": 2}}
 
 
 @pytest.fixture
 def folder(tmp_path):
-    """Records of which there is no more than what says where their corpus is; of that, the transcripts."""
-    for split, speakers in SPOKEN.items():
+    """Records of which there is only the path of their corpus; of that, only the transcripts."""
+    for split, speakers in SPEAKERS.items():
         for speaker, count in speakers.items():
             chapter = tmp_path / "corpus" / split / speaker / "1"
             chapter.mkdir(parents=True)
@@ -33,188 +34,251 @@ def folder(tmp_path):
     return tmp_path / "records"
 
 
-def ids(found):
-    return {
-        split: [utterance.id for utterance in utterances] for split, utterances in found.items()
-    }
+def ids(scored):
+    """Ids of the utterances of each split."""
+    splits = {}
+    for split, utterances in scored.items():
+        splits[split] = [utterance.id for utterance in utterances]
+    return splits
 
 
-CLEAN, TEST = (
-    ["dev-clean-ann-0", "dev-clean-cem-0", "dev-clean-cem-1"],
-    ["test-bob-0", "test-bob-1"],
-)
+CLEAN = ["dev-clean-ann-0", "dev-clean-cem-0", "dev-clean-cem-1"]
+TEST = ["test-bob-0", "test-bob-1"]
 
 
 def test_splits_are_those_that_were_asked_for(folder):
-    assert ids(experiments.splits(folder, ["test", "dev-clean"])) == {
-        "test": TEST,
-        "dev-clean": CLEAN,
-    }
-    (found,) = experiments.splits(str(folder), ["dev"]).items()
-    assert found[0] == "dev" and [utterance.speaker for utterance in found[1]] == [
-        "ann",
-        "cem",
-        "cem",
-    ]
-    assert list(experiments.splits(folder, ["test", "dev-clean"])) == ["test", "dev-clean"]
+    scored = experiments.splits(folder, ["test", "dev-clean"])
+    assert ids(scored) == {"test": TEST, "dev-clean": CLEAN}
+    assert list(scored) == ["test", "dev-clean"]
+    ((split, utterances),) = experiments.splits(str(folder), ["dev"]).items()
+    speakers = [utterance.speaker for utterance in utterances]
+    assert split == "dev" and speakers == ["ann", "cem", "cem"]
 
 
-def test_held_speakers_are_left_out_and_gathered_from_training_and_the_splits(folder):
-    found = ids(experiments.splits(folder, ["dev-clean", "test"], held_speakers=["ann"]))
+def test_splits_gather_held_speakers_from_training_and_the_splits(folder):
+    scored = ids(experiments.splits(folder, ["dev-clean", "test"], held_speakers=["ann"]))
     unseen = ["train-ann-0", "train-ann-1", "dev-clean-ann-0"]
-    assert found == {"dev-clean": CLEAN[1:], "test": TEST, "unseen": unseen}
-    assert list(found)[-1] == "unseen"
+    assert scored == {"dev-clean": CLEAN[1:], "test": TEST, "unseen": unseen}
+    assert list(scored)[-1] == "unseen"
 
 
-def test_a_split_of_held_speakers_alone_is_not_there(folder):
-    found = ids(experiments.splits(folder, ["dev-clean", "test"], held_speakers=["bob", "cem"]))
+def test_splits_of_held_speakers_alone_are_not_there(folder):
+    scored = ids(experiments.splits(folder, ["dev-clean", "test"], held_speakers=["bob", "cem"]))
     unseen = ["train-bob-0", "train-bob-1", "train-bob-2", *CLEAN[1:], *TEST]
-    assert found == {"dev-clean": CLEAN[:1], "unseen": unseen}
+    assert scored == {"dev-clean": CLEAN[:1], "unseen": unseen}
 
 
-def test_what_is_unseen_is_of_the_training_split_that_was_named(folder):
-    found = ids(experiments.splits(folder, ["dev-clean"], "test", ["bob"]))
-    assert found == {"dev-clean": CLEAN, "unseen": TEST}
+def test_splits_take_the_unseen_from_the_training_split_that_was_named(folder):
+    scored = ids(experiments.splits(folder, ["dev-clean"], "test", ["bob"]))
+    assert scored == {"dev-clean": CLEAN, "unseen": TEST}
 
 
-def test_a_training_split_that_is_scored_too_is_counted_once(folder):
-    found = ids(experiments.splits(folder, ["train", "dev-clean"], held_speakers=["ann"]))
+def test_splits_count_a_training_split_once_that_is_scored_too(folder):
+    scored = ids(experiments.splits(folder, ["train", "dev-clean"], held_speakers=["ann"]))
     bob = [f"train-bob-{number}" for number in range(3)]
     unseen = ["train-ann-0", "train-ann-1", "dev-clean-ann-0"]
-    assert found == {"train": bob, "dev-clean": CLEAN[1:], "unseen": unseen}
+    assert scored == {"train": bob, "dev-clean": CLEAN[1:], "unseen": unseen}
 
 
-def test_a_split_that_does_not_exist_is_named(folder):
-    with pytest.raises(ValueError, match="no split 'tset'"):
+def test_splits_that_do_not_exist_are_named(folder):
+    with pytest.raises(CorpusError, match="no split 'tset'"):
         experiments.splits(folder, ["tset"])
+
+
+def test_splits_name_held_speakers_who_are_not_in_the_corpus(folder):
+    with pytest.raises(Error, match=r"\['dan', 'eve'\] do not speak in train, test"):
+        experiments.splits(folder, ["test"], held_speakers=["eve", "bob", "dan"])
 
 
 @pytest.fixture(scope="module")
 def scored(tones):
     texts = json.loads((tones / "transcripts.json").read_text("utf-8"))
-    some = [
-        Utterance(name, "1", "dev", tones.parent / f"{name}.flac", text)
-        for name, text in sorted(texts.items())
-    ]
-    return {"dev": some[:8], "test": some[8:14]}
+    utterances = []
+    for name, text in sorted(texts.items()):
+        path = tones.parent / f"{name}.flac"
+        utterances.append(Utterance(name, "1", "dev", path, text))
+    return {"dev": utterances[:8], "test": utterances[8:14]}
 
 
-def without_time(result):
-    """Results less what depends on the clock."""
-    return {name: value for name, value in result.items() if name != "real_time_factor"}
+def without_time(results):
+    """Results of each split less what depends on the clock."""
+    timeless = {}
+    for split, result in results.items():
+        timeless[split] = {key: result[key] for key in result if key != "real_time_factor"}
+    return timeless
 
 
 def expected(model, scored):
-    return {
-        split: without_time(recognition.evaluate(model, utterances))
-        for split, utterances in scored.items()
-    }
+    results = {}
+    for split, utterances in scored.items():
+        results[split] = recognition.evaluate(model, utterances)
+    return without_time(results)
 
 
 SHORT = dataclasses.replace(TONES_CONFIG, epochs=8, seed=3)
 
 
 @pytest.fixture(scope="module")
-def learned(tones, scored, tmp_path_factory):
-    home, network = (
-        tmp_path_factory.mktemp("models") / "student-labels",
-        ConvNet(TONES_SPEC, seed=1),
+def experiment(tones, scored, tmp_path_factory):
+    """Folder, network and card of a finished experiment."""
+    folder = tmp_path_factory.mktemp("models") / "student-labels"
+    network = ConvNet(TONES_SPEC, seed=1)
+    metadata = {"technique": "half of it", "held_speakers": ["ann"]}
+    card = experiments.run_experiment(
+        folder, network, Scaled(0.5), Records(tones), SHORT, scored, cores=1, **metadata
     )
-    opened = Records(tones)
-    told = experiments.run_experiment(
-        home, network, Scaled(0.5), opened, SHORT, scored, cores=1,
-        technique="half of it", held_speakers=["ann"],
-    )  # fmt: skip
-    return home, network, told
+    return folder, network, card
 
 
-def test_the_card_tells_how_it_was_learned(learned, tones):
-    home, network, card = learned
-    assert card == read_card(home)
-    assert card["objective"] == {"name": "Scaled", "scale": 0.5} and card[
-        "recipe"
-    ] == dataclasses.asdict(SHORT)
-    assert (card["name"], card["seed"], card["precision"], card["left_out"]) == (
-        "student-labels",
-        3,
-        "float32",
-        [],
-    )
+def test_experiment_has_a_card_with_all_that_it_depends_on(experiment, tones):
+    folder, network, card = experiment
+    assert card == read_card(folder)
+    assert card["objective"] == {"name": "Scaled", "scale": 0.5}
+    assert card["recipe"] == dataclasses.asdict(SHORT)
+    assert (card["name"], card["seed"]) == ("student-labels", 3)
+    assert (card["precision"], card["left_out"]) == ("float32", [])
     assert (card["technique"], card["held_speakers"]) == ("half of it", ["ann"])
     assert card["parameters"] == network.count_params() and card["seconds"] > 0
     assert [epoch["epoch"] for epoch in card["epochs"]] == list(range(1, 9))
     assert card["epochs"][-1]["loss"] < card["epochs"][0]["loss"]
-    assert sorted(path.name for path in home.parent.iterdir()) == [
-        "student-labels", "student-labels.checkpoint", "student-labels.checkpoint.previous"
-    ]  # fmt: skip
+    checkpoints = ["student-labels.checkpoint", "student-labels.checkpoint.previous"]
+    assert sorted(path.name for path in folder.parent.iterdir()) == [folder.name, *checkpoints]
 
 
-def test_what_was_written_is_the_network_that_learned_and_its_results_are_of_that(
-    learned, tones, scored
+def test_experiment_writes_the_network_that_it_trained_and_has_its_results(
+    experiment, tones, scored
 ):
-    home, network, card = learned
-    model, opened = models.load(home), Records(tones)
-    assert (model.feature_config, model.alphabet) == (opened.feature_config, opened.alphabet)
+    folder, network, card = experiment
+    model, records = models.load(folder), Records(tones)
+    assert (model.feature_config, model.alphabet) == (records.feature_config, records.alphabet)
     for name, variable in named_variables(model.network).items():
         np.testing.assert_array_equal(variable, named_variables(network)[name])
-    assert {split: without_time(result) for split, result in card["results"].items()} == expected(
-        model, scored
-    )
-    assert list(card["results"]) == ["dev", "test"] and card["results"]["dev"]["LER"] < 90
-    assert [card["results"][split]["utterances"] for split in card["results"]] == [8, 6]
+    results = card["results"]
+    assert without_time(results) == expected(model, scored)
+    assert list(results) == ["dev", "test"] and results["dev"]["LER"] < 90
+    assert [result["utterances"] for result in results.values()] == [8, 6]
 
 
-def test_a_finished_experiment_is_not_trained_again(learned, tones, scored, capsys):
-    home, _, card = learned
+def test_experiment_that_is_finished_is_not_trained_again(experiment, tones, scored, capsys):
+    folder, _, card = experiment
     network = ConvNet(TONES_SPEC, seed=1)
     again = experiments.run_experiment(
-        home, network, Scaled(0.5), Records(tones), SHORT, scored, cores=1
+        folder, network, Scaled(0.5), Records(tones), SHORT, scored, cores=1
     )
     assert "epoch" not in capsys.readouterr().out
     assert (again["fingerprint"], again["epochs"]) == (card["fingerprint"], card["epochs"])
 
 
 @pytest.mark.parametrize("options", [{"stochastic": True}, {"learned": True}])
-def test_of_a_quantized_network_the_packed_file_is_kept_and_scored(
+def test_experiment_with_a_quantized_network_keeps_and_scores_the_packed_file(
     tones, scored, tmp_path, options
 ):
-    home = tmp_path / "student-quantized"
+    folder = tmp_path / "student-quantized"
     network = ConvNet(TONES_SPEC, seed=1, levels=4 if "learned" in options else 0)
     quantize_kernels(network, 2, 32, **options)
-    opened = Records(tones)
+    records = Records(tones)
     card = experiments.run_experiment(
-        home, network, Scaled(1.0), opened, SHORT, scored, cores=1, bits=2
+        folder, network, Scaled(1.0), records, SHORT, scored, cores=1, bits=2
     )
     names = ["card.json", "features.json", "packed.safetensors", "spec.json", "vocabulary.json"]
-    assert sorted(path.name for path in home.iterdir()) == names
-    assert (
-        card["bits"] == 2
-        and card["files"]["packed.safetensors"] == (home / "packed.safetensors").stat().st_size
-    )
-    results = {split: without_time(result) for split, result in card["results"].items()}
-    assert results == expected(Model(*packed.load(home / "packed.safetensors")), scored)
+    assert sorted(path.name for path in folder.iterdir()) == names
+    packed_file = folder / "packed.safetensors"
+    assert card["bits"] == 2
+    assert card["files"][packed_file.name] == packed_file.stat().st_size
+    results = without_time(card["results"])
+    assert results == expected(Model(*packed.load(packed_file)), scored)
     for layer in network.layers:
         layer.quantizer = None
-    assert results != expected(Model(network, opened.feature_config, opened.alphabet), scored)
+    assert results != expected(Model(network, records.feature_config, records.alphabet), scored)
 
 
 def test_score_is_of_the_folder_as_it_stands_and_keeps_the_rest_of_the_card(
     tones, scored, tmp_path
 ):
-    opened, home = Records(tones), tmp_path / "student"
-    model = Model(ConvNet(TONES_SPEC, seed=7), opened.feature_config, opened.alphabet)
-    models.save(home, model, technique="none", results={"dev": {"LER": 1.0}, "old": {"LER": 2.0}})
-    before = read_card(home)
-    card = experiments.score(home, {"test": scored["test"]}, 1)
-    assert card == read_card(home) and card | {"results": None} == before | {"results": None}
+    records, folder = Records(tones), tmp_path / "student"
+    model = Model(ConvNet(TONES_SPEC, seed=7), records.feature_config, records.alphabet)
+    results = {"dev": {"LER": 1.0}, "old": {"LER": 2.0}}
+    models.save(folder, model, technique="none", results=results)
+    before = read_card(folder)
+    card = experiments.score(folder, {"test": scored["test"]}, 1)
+    assert card == read_card(folder) and card | {"results": None} == before | {"results": None}
     assert list(card["results"]) == ["test"]
-    assert without_time(card["results"]["test"]) == expected(model, scored)["test"]
+    assert without_time(card["results"]) == expected(model, {"test": scored["test"]})
 
 
 @pytest.mark.parametrize("cores", [3, 0, None])
-def test_features_are_computed_by_as_many_processes_as_cores(learned, monkeypatch, tmp_path, cores):
-    models.save(tmp_path / "student", models.load(learned[0]))
-    monkeypatch.setattr(experiments, "evaluate", lambda model, utterances, cores: {"cores": cores})
-    assert experiments.score(tmp_path / "student", {"dev": []}, cores)["results"] == {
-        "dev": {"cores": cores}
-    }
+def test_score_computes_features_in_as_many_processes_as_cores(
+    experiment, monkeypatch, tmp_path, cores
+):
+    folder = tmp_path / "student"
+    models.save(folder, models.load(experiment[0]))
+    monkeypatch.setattr(recognition, "evaluate", lambda model, utterances, cores: {"cores": cores})
+    card = experiments.score(folder, {"dev": []}, cores)
+    assert card["results"] == {"dev": {"cores": cores}}
+
+
+RATES = {"LER": 5.0, "LER_ci": [4.0, 6.0], "WER": 20.0, "WER_ci": [15.0, 25.0]}
+
+
+@pytest.fixture
+def cards(tmp_path):
+    """Models of which there is only the card, whole or not."""
+
+    def write(name, **entries):
+        card = {"name": name, "parameters": 10, "files": {"weights": 900, "spec.json": 100}}
+        write_json(tmp_path / name / "card.json", card | entries)
+
+    results = {"dev": RATES, "test": RATES | {"LER": 7.0}}
+    write("teacher", technique="teacher", results=results, seconds=3.5)
+    with_words = {"dev": RATES | {"WER": 10.0}}
+    write("student-distilled", results={"dev": RATES}, lm_results=with_words, real_time_factor=0.1)
+    write("student-empty")
+    (tmp_path / "student-broken").mkdir()
+    (tmp_path / "student-broken" / "card.json").write_text("{")
+    (tmp_path / "student-half").mkdir()
+    write("other", results={"dev": RATES})
+    (tmp_path / "teacher.checkpoint").write_bytes(b"")
+    return tmp_path
+
+
+def test_load_results_has_a_row_for_each_model_split_and_decoder(cards):
+    rows = experiments.load_results(cards, ("teacher", "student-"))
+    rows = [row for row in rows if "problem" not in row]
+    keys = ("name", "split", "decoder", "LER", "WER")
+    assert [tuple(row[key] for key in keys) for row in rows] == [
+        ("student-distilled", "dev", "greedy", 5.0, 20.0),
+        ("student-distilled", "dev", "lm", 5.0, 10.0),
+        ("teacher", "dev", "greedy", 5.0, 20.0),
+        ("teacher", "test", "greedy", 7.0, 20.0),
+    ]
+    assert [row["real_time_factor"] for row in rows] == [0.1, 0.1, None, None]
+    assert [row["seconds"] for row in rows] == [None, None, 3.5, 3.5]
+    assert {row["bytes"] for row in rows} == {900}
+
+
+def test_load_results_names_the_problem_of_a_model_without_any(cards):
+    rows = experiments.load_results(cards)
+    problems = {row["name"]: row["problem"] for row in rows if "problem" in row}
+    assert set(problems) == {"student-broken", "student-empty", "student-half"}
+    assert "not whole" in problems["student-broken"] and "missing" in problems["student-half"]
+    assert "no results" in problems["student-empty"]
+    assert experiments.load_results(cards / "nowhere") == []
+
+
+def is_beaten(row, rows):
+    """Whether another row costs no more and has no more errors."""
+    for other in rows:
+        if other is row or not other["bytes"]:
+            continue
+        if other["bytes"] <= row["bytes"] and other["LER"] <= row["LER"]:
+            return True
+    return False
+
+
+def test_pareto_front_has_the_rows_that_no_other_beats():
+    points = [(10, 9), (20, 5), (20, 6), (30, 5), (40, 7), (50, 1), (None, 0)]
+    rows = [{"bytes": size, "LER": rate} for size, rate in points]
+    front = experiments.pareto_front(rows)
+    priced = [row for row in rows if row["bytes"] is not None]
+    unbeaten = [row for row in priced if not is_beaten(row, rows)]
+    assert front == sorted(unbeaten, key=lambda row: row["bytes"]) == [rows[0], rows[1], rows[5]]

@@ -1,4 +1,6 @@
-"""Figures say what their data say: places, numbers and letters are read back from what was drawn."""
+"""Figures show their data: places, numbers and letters are read back from what was drawn."""
+
+from pathlib import Path
 
 import matplotlib
 
@@ -19,7 +21,7 @@ def axes():
     plt.close(figure)
 
 
-def test_letters_stand_over_the_frame_in_which_they_begin_to_lead(axes):
+def test_posteriors_have_letters_over_the_frame_in_which_they_begin_to_lead(axes):
     leading = [2, 0, 0, 2, 0, 1, 2]  # classes A, space, blank: A, then A again, then a space
     probabilities = np.full((7, 3), 0.1)
     probabilities[np.arange(7), leading] = 0.8
@@ -29,7 +31,7 @@ def test_letters_stand_over_the_frame_in_which_they_begin_to_lead(axes):
     assert len(axes.lines) == 2 and axes.get_xlim() == (0, pytest.approx(0.14))
 
 
-def test_a_picture_has_time_to_the_right_and_its_channels_or_a_scale_upwards(axes):
+def test_specshow_has_time_to_the_right_and_its_channels_or_a_scale_upwards(axes):
     values = np.arange(12).reshape(4, 3)
     shown = plots.specshow(axes, values, 0.01, "dB")
     np.testing.assert_array_equal(shown.get_array(), values.T)
@@ -37,25 +39,25 @@ def test_a_picture_has_time_to_the_right_and_its_channels_or_a_scale_upwards(axe
     assert plots.specshow(axes, values, 0.01, top=8).get_extent() == pytest.approx([0, 0.04, 0, 8])
 
 
-def test_a_wave_lasts_as_long_as_it_sounds(axes):
+def test_wave_lasts_as_long_as_it_sounds(axes):
     plots.wave(axes, np.zeros(8000), 16000)
     assert axes.get_xlim() == (0, 0.5)
 
 
-def test_bars_have_the_length_of_their_rates_and_stand_in_order(axes):
+def test_error_bars_have_the_length_of_their_rates_and_stand_in_order(axes):
     plots.error_bars(axes, ["first", "second"], [10.0, 4.0], [[8, 13], [3, 6]])
     bars = sorted(axes.patches, key=lambda bar: -bar.get_y())
     assert [bar.get_width() for bar in bars] == [10, 4]
-    assert {tick.get_text(): y for y, tick in zip(axes.get_yticks(), axes.get_yticklabels(), strict=True)} == {
-        "first": 1, "second": 0,
-    }  # fmt: skip
+    labels = [label.get_text() for label in axes.get_yticklabels()]
+    heights = dict(zip(labels, axes.get_yticks(), strict=True))
+    assert heights == {"first": 1, "second": 0}
     assert [text.get_text() for text in axes.texts] == [" 10.0", " 4.0"]
     (segments,) = [collection.get_segments() for collection in axes.collections]
     assert [segment[:, 0].tolist() for segment in segments] == [[8, 13], [3, 6]]
 
 
 def test_colours_differ_for_readers_who_see_no_red_or_no_green():
-    """Simulated by Viénot, Brettel and Mollon 1999 in linear RGB; a distance of 0.1 is easily seen."""
+    """Simulated by Viénot, Brettel and Mollon 1999 in linear RGB; 0.1 is easily seen."""
     rgb = np.array([matplotlib.colors.to_rgb(colour) for colour in plots.COLOURS.values()]) ** 2.2
     protan = np.array([[0.11238, 0.88762, 0], [0.11238, 0.88762, 0], [0.00401, -0.00401, 1]])
     deutan = np.array([[0.29275, 0.70725, 0], [0.29275, 0.70725, 0], [-0.02234, 0.02234, 1]])
@@ -65,7 +67,7 @@ def test_colours_differ_for_readers_who_see_no_red_or_no_green():
         assert distances[np.triu_indices(len(seen), 1)].min() > 0.1
 
 
-def test_nothing_is_asked_where_nobody_can_answer(monkeypatch):
+def test_interact_makes_no_widget_where_nobody_can_choose(monkeypatch):
     monkeypatch.setenv("LTT_BATCH", "1")
     plots.interact(lambda number: pytest.fail("drawn"), number=[1, 2])
     monkeypatch.delenv("LTT_BATCH")
@@ -74,18 +76,23 @@ def test_nothing_is_asked_where_nobody_can_answer(monkeypatch):
     assert drawn == [1]
 
 
-def test_a_recording_is_drawn_and_a_batch_run_has_no_button(monkeypatch):
+def test_record_draws_a_recording_and_has_no_button_in_a_batch_run(monkeypatch):
     import IPython.display
 
-    shown, heard = [], []
-    monkeypatch.setattr(IPython.display, "display", lambda *widgets: shown.extend(widgets))
-    plots.record(heard.append, 8000)
-    assert not shown, "conftest.py sets LTT_BATCH"
+    widgets, recordings = [], []
+    monkeypatch.setattr(IPython.display, "display", lambda *shown: widgets.extend(shown))
+    plots.record(recordings.append, 8000)
+    assert not widgets, "conftest.py sets LTT_BATCH"
     monkeypatch.delenv("LTT_BATCH")
-    plots.record(heard.append, 8000)
-    recorder, _ = shown
+    plots.record(recordings.append, 8000)
+    recorder, _ = widgets
     assert recorder.sampling_rate == 8000 and "getUserMedia" in recorder._esm
     sound = np.array([0.5, -0.25], np.float32)
     recorder.samples = memoryview(sound.tobytes())  # as it comes from the browser
-    (found,) = heard
-    np.testing.assert_array_equal(found, sound)
+    (recording,) = recordings
+    np.testing.assert_array_equal(recording, sound)
+
+
+def test_recorder_is_shipped_with_the_library():
+    assert plots.RECORDER.parent == Path(plots.__file__).parent
+    assert plots.RECORDER.read_text(encoding="utf-8").endswith("export default { render };\n")
