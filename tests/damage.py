@@ -2,9 +2,9 @@
 
 A damage is a function of the folder `workspace` (the fixture: one good file of each kind). It is a
 generator: once for each damage it yields the path that the error is to name. A table of bad input
-is a list of rows (id, damage, use, error class, cure): `use(folder, path)` does with the file what a
-user would do, and `cure` is a pattern that is searched in the error's cure. `assert_refused` tests a
-row.
+is a list of rows (id, damage, use, error class, cure): `use(folder, path)` does with the file what
+a user would do, and `cure` is a pattern that is searched in the error's cure. `assert_refused`
+tests a row.
 """
 
 import re
