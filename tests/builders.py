@@ -78,6 +78,10 @@ def write_notebook(folder, name, declared, *sources):
 # Of the fixture `workspace`.
 WORKSPACE_FEATURES = TONES_FEATURES
 WORKSPACE_SPEC = ConvSpec((4, 5), (3, 3), (2, 1), (0.1, 0.1), batch_norm=True, input_channels=39)
-WORKSPACE_NOTEBOOK = """{"cells": [{"cell_type": "code", "metadata": {"tags": ["parameters"]}, "source": [
-"profile: str = \\"quick\\"  # name\\n", "epochs: int = 3  # passes\\n", "rate: float = 0.1  # of Adam\\n",
-"speeds: list[float] = [1.0]  # heard at"]}]}"""
+WORKSPACE_NOTEBOOK = """{"cells": [{
+"cell_type": "code", "metadata": {"tags": ["parameters"]}, "source": [
+"profile: str = \\"quick\\"  # name\\n",
+"epochs: int = 3  # passes\\n",
+"rate: float = 0.1  # of Adam\\n",
+"speeds: list[float] = [1.0]  # heard at"
+]}]}"""

@@ -15,7 +15,7 @@ os.environ.setdefault("LTT_BATCH", "1")
 
 @pytest.fixture(scope="session", autouse=True)
 def two_devices():
-    """Two logical processors, so that sharing a batch among devices is tested where there is one machine."""
+    """Two logical processors, so that devices can share a batch where there is one machine."""
     import tensorflow as tf
 
     tf.config.set_logical_device_configuration(
@@ -80,7 +80,7 @@ def small_course(tmp_path, monkeypatch):
 
 @pytest.fixture(scope="session")
 def good_files(tmp_path_factory):
-    """One good file of each kind. All utterances are alike in length, so that shards are equal in size."""
+    """One good file of each kind; utterances of one length, so that shards are equal in size."""
     from builders import WORKSPACE_FEATURES, WORKSPACE_NOTEBOOK, WORKSPACE_SPEC
 
     from lttlib import models
@@ -92,50 +92,47 @@ def good_files(tmp_path_factory):
     from lttlib.speech import ALPHABET, read_corpus
     from lttlib.training import write_guidance
 
-    home = tmp_path_factory.mktemp("good")
-    chapter = home / "corpus" / "train" / "1" / "1"
+    folder = tmp_path_factory.mktemp("good")
+    chapter = folder / "corpus" / "train" / "1" / "1"
     chapter.mkdir(parents=True)
-    for number in range(8):
+    words = ["ONE", "TWO", "SIX", "TEN"] * 2
+    for number in range(len(words)):
         wave = np.random.default_rng(number).normal(scale=0.1, size=3200)
         soundfile.write(chapter / f"1-1-{number}.flac", wave, 8000)
-    words = ["ONE", "TWO", "SIX", "TEN"] * 2
-    lines = "".join(f"1-1-{number} {word}\n" for number, word in enumerate(words))
-    (chapter / "1-1.trans.txt").write_text(lines, encoding="utf-8")
-    write_records(
-        read_corpus(home / "corpus", "train"),
-        home / "records",
-        WORKSPACE_FEATURES,
-        cores=1,
-        shard_size=3,
-    )
-    for name, seed in (("teacher", 0), ("other", 1)):
-        models.save(home / name, Model(ConvNet(WORKSPACE_SPEC, seed), WORKSPACE_FEATURES))
-    write_guidance(
-        Records(home / "records"),
-        models.load_teacher(home / "teacher"),
-        home / "said",
-        encoding="log8",
-    )
-    write_guidance(
-        Records(home / "records"),
-        models.load_teacher(home / "other"),
-        home / "others",
-        encoding="log8",
-    )
-    model = models.load(home / "teacher")
-    deploy(home / "deployed", model, "float32")
-    shutil.copy(home / "deployed" / LITERT_FILE, home)
+    lines = [f"1-1-{number} {word}\n" for number, word in enumerate(words)]
+    (chapter / "1-1.trans.txt").write_text("".join(lines), encoding="utf-8")
+    (folder / "sound").mkdir()
+
+    # Records, two teachers and what they say about them.
+    config = WORKSPACE_FEATURES
+    utterances = read_corpus(folder / "corpus", "train")
+    write_records(utterances, folder / "records", config, cores=1, shard_size=3)
+    records = Records(folder / "records")
+    for name, seed, guidance in (("teacher", 0, "said"), ("other", 1, "others")):
+        models.save(folder / name, Model(ConvNet(WORKSPACE_SPEC, seed), config))
+        teacher = models.load_teacher(folder / name)
+        write_guidance(records, teacher, folder / guidance, encoding="log8")
+
+    # The teacher deployed, packed, and as a folder with a packed file.
+    model = models.load(folder / "teacher")
+    deploy(folder / "deployed", model, "float32")
+    shutil.copy(folder / "deployed" / LITERT_FILE, folder)
     quantize_kernels(model.network, 3, 16)
-    packed.save(home / "packed.safetensors", model.network, WORKSPACE_FEATURES, ALPHABET)
-    models.save(home / "small", model)
-    write_arpa(home / "words.arpa", estimate_ngrams(["A A B", "B A", "A B B A"], 3))
-    (home / "words.arpa.gz").write_bytes(gzip.compress((home / "words.arpa").read_bytes(), mtime=0))
-    (home / "words.txt").write_text("A\nB\n")
-    (home / "sound").mkdir()
-    (home / "notebooks" / "params").mkdir(parents=True)
-    (home / "notebooks" / "params" / "quick.yaml").write_text("epochs: 2\nspeeds: [1.0, 0.9]\n")
-    (home / "notebooks" / "01_features.ipynb").write_text(WORKSPACE_NOTEBOOK)
-    return home
+    packed.save(folder / "packed.safetensors", model.network, config, ALPHABET)
+    models.save(folder / "small", model)
+
+    # A language model, plain and compressed, and a lexicon.
+    write_arpa(folder / "words.arpa", estimate_ngrams(["A A B", "B A", "A B B A"], 3))
+    compressed = gzip.compress((folder / "words.arpa").read_bytes(), mtime=0)
+    (folder / "words.arpa.gz").write_bytes(compressed)
+    (folder / "words.txt").write_text("A\nB\n")
+
+    # A profile and a notebook.
+    notebooks = folder / "notebooks"
+    (notebooks / "params").mkdir(parents=True)
+    (notebooks / "params" / "quick.yaml").write_text("epochs: 2\nspeeds: [1.0, 0.9]\n")
+    (notebooks / "01_features.ipynb").write_text(WORKSPACE_NOTEBOOK)
+    return folder
 
 
 @pytest.fixture
