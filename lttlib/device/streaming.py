@@ -67,25 +67,26 @@ class StreamingRecogniser:
         """
         samples = np.asarray(samples, np.float32)
         self.audio.append(samples)
-        self.features.append(self.extractor.accept_waveform(samples, last))
+        buffer = self.features
+        buffer.append(self.extractor.accept_waveform(samples, last))
 
-        # Frames of logits whose receptive fields are complete.
-        total = self.features.end
+        # Frames of logits whose receptive fields are complete; after the last sample, zeros
+        # complete them.
+        stride = self.stride
         if last:
-            ready = ceil_div(total, self.stride)
+            ready = ceil_div(buffer.end, stride)
         else:
-            ready = max((total - 1 - self.right) // self.stride + 1, 0)
+            ready = max((buffer.end - 1 - self.right) // stride + 1, 0)
         if ready <= self.frames:
             return ""
 
         # [frames, classes]
-        (logits,) = self.recogniser.logits([self.features.frames])
-        logits = FrameBuffer(logits, self.features.start // self.stride)
+        (logits,) = self.recogniser.logits([buffer.frames])
+        logits = FrameBuffer(logits, buffer.start // stride)
         labels = logits.slice(self.frames, ready).argmax(axis=-1)
         self.frames = ready
         # The next frame's receptive field begins here, or a little later.
-        first = max(ready - ceil_div(self.left, self.stride), 0)
-        self.features.drop_before(first * self.stride)
+        buffer.drop_before(max(ready - ceil_div(self.left, stride), 0) * stride)
         return self._write(labels)
 
     def finalize(self) -> str:
@@ -98,7 +99,7 @@ class StreamingRecogniser:
         return transcribe_features(self.recogniser, features)
 
     def _write(self, labels):
-        """Append the letters of some labels to the text, and return them."""
+        """Append the letters of the labels to the text, and return them."""
         alphabet = self.recogniser.alphabet
         before = len(self.text)
         for label in labels.tolist():

@@ -64,7 +64,7 @@ class FrameBuffer:
 
 @dataclass(frozen=True)
 class OnlineStatistics:
-    """Initial statistics of the online normalisation: those of average speech.
+    """Initial statistics of the online normalisation: average speech.
 
     Parameters
     ----------
@@ -80,7 +80,7 @@ class OnlineStatistics:
 
     @classmethod
     def of(cls, waves, config: FeatureConfig) -> "OnlineStatistics":
-        """The average of some utterances: a list of float arrays [samples]."""
+        """The average of utterances: a list of float arrays [samples]."""
         if not waves:
             raise Error("no speech to know its average from")
         loudest = 0.0
@@ -125,7 +125,7 @@ class OnlineFeatureExtractor:
         self.wave = FrameBuffer(np.zeros(0, np.float32))
         self.frames = 0
         self.loudest = statistics.loudest
-        # Cepstra whose derivatives are still to come, with those around them, for `mfccs`.
+        # For `mfccs`: cepstra whose derivatives are still to come, and the frames around them.
         self.cepstra = FrameBuffer(np.zeros((0, config.n_mfcc), np.float32))
         self.emitted = 0
         # Of the differences from the initial mean, and of their squares.
@@ -138,7 +138,7 @@ class OnlineFeatureExtractor:
         ----------
         samples : array [any number]
         last : bool
-            No more will come: return all that are left.
+            No more will come: return all frames that remain.
 
         Returns
         -------
@@ -161,23 +161,24 @@ class OnlineFeatureExtractor:
         config = self.config
         hop = config.hop_length
         half = config.n_fft // 2
-        self.wave.append(samples)
+        wave = self.wave
+        wave.append(samples)
 
         # Frames whose windows are complete; after the last sample, zeros complete them.
-        if last and self.wave.end:
-            ready = 1 + self.wave.end // hop
+        if last and wave.end:
+            ready = 1 + wave.end // hop
         else:
-            ready = (self.wave.end - config.n_fft + half) // hop + 1
+            ready = (wave.end - config.n_fft + half) // hop + 1
         if ready <= self.frames:
             return np.zeros((0, config.n_mfcc if config.kind == "mfccs" else half + 1))
 
         # [frames, bands]
-        power = band_power(self.wave.frames, config)
+        power = band_power(wave.frames, config)
         decibels = 10 * np.log10(np.maximum(power, 1e-10))
-        decibels = FrameBuffer(decibels, self.wave.start // hop).slice(self.frames, ready)
+        decibels = FrameBuffer(decibels, wave.start // hop).slice(self.frames, ready)
         self.frames = ready
-        # Here the next frame's window begins.
-        self.wave.drop_before(max(ready - ceil_div(half, hop), 0) * hop)
+        # The next frame's window begins here, or a little later.
+        wave.drop_before(max(ready - ceil_div(half, hop), 0) * hop)
 
         # Silence is what is far under the loudest band so far: [frames]
         loudest = np.maximum(decibels.max(axis=1), self.loudest)
@@ -189,16 +190,17 @@ class OnlineFeatureExtractor:
     def _add_deltas(self, values, last):
         """The next frames whose derivatives are known, with them."""
         radius = DELTA_WIDTH // 2
-        self.cepstra.append(values)
-        if not len(self.cepstra):
+        buffer = self.cepstra
+        buffer.append(values)
+        if not len(buffer):
             return np.zeros((0, self.config.channels))
         end = self.frames if last else max(self.frames - radius, self.emitted)
-        derived = FrameBuffer(add_deltas(self.cepstra.frames), self.cepstra.start)
-        self.cepstra.drop_before(max(end - radius, 0))
+        derived = FrameBuffer(add_deltas(buffer.frames), buffer.start)
+        buffer.drop_before(max(end - radius, 0))
         return derived.slice(self.emitted, end)
 
     def _normalise(self, values):
-        """Normalise each frame by all frames until it, those of average speech among them."""
+        """Normalise each frame by all frames until it, after a second of average speech."""
         # One frame after the other, whatever the pieces: so the sums are the same to the last bit.
         # [2, frames, channels]
         differences = values - np.array(self.statistics.mean)

@@ -176,7 +176,7 @@ class Records:
         first_path, first = indices[0]
         for path, index in indices:
             if _encoding(index) != _encoding(first):
-                problem = f"features or alphabet are different from those of {first_path}"
+                problem = f"features or alphabet are different from {first_path}'s"
                 raise RecordsError(problem, path=path, cure="open records of one kind together")
         self.feature_config = FeatureConfig.from_json(first["features"])
         self.alphabet = first["alphabet"]
@@ -217,10 +217,11 @@ class Records:
         """The lengths, in frames, that batches are padded to: quantiles of the utterances'."""
         frames = np.array([entry.frames for entry in self.entries])
         if not len(frames):
-            raise RecordsError("no utterance is left to read: none is what was asked for")
+            raise RecordsError("no utterance is left to read: the filter keeps none")
         shares = np.arange(1, buckets + 1) / buckets
         edges = np.quantile(frames, shares, method="higher")
-        return sorted({int(ceil_div(edge, LENGTH_STEP) * LENGTH_STEP) for edge in edges})
+        lengths = ceil_div(edges, LENGTH_STEP) * LENGTH_STEP
+        return np.unique(lengths.astype(int)).tolist()
 
     def num_batches(self, batch_size: int) -> int:
         """Number of batches in one epoch."""
@@ -271,6 +272,8 @@ class Records:
     def _stored_examples(self, seed, epoch):
         """Dataset of (record, id) of the utterances that are read, in the order of an epoch."""
         import tensorflow as tf
+        from tensorflow.data import Dataset, TFRecordDataset
+        from tensorflow.data.experimental import assert_cardinality
 
         # Of each shard: its path, and for each of its records whether it is read, and its id.
         paths = [str(path) for path, _ in self.shards]
@@ -278,7 +281,7 @@ class Records:
         counts = [len(entries) for _, entries in self.shards]
         keep = tf.RaggedTensor.from_row_lengths([self.keep(entry) for entry in entries], counts)
         names = tf.RaggedTensor.from_row_lengths([entry.id for entry in entries], counts)
-        data = tf.data.Dataset.from_tensor_slices((paths, keep, names))
+        data = Dataset.from_tensor_slices((paths, keep, names))
 
         def shuffled(data, size, purpose):
             if seed is None:
@@ -288,12 +291,13 @@ class Records:
 
         def read(path, keep, names):
             # A record too few, or too many, is an error.
-            complete = tf.data.experimental.assert_cardinality(tf.size(names, tf.int64))
-            records = tf.data.TFRecordDataset(path).apply(complete)
-            rows = tf.data.Dataset.from_tensor_slices((keep, names))
-            pairs = tf.data.Dataset.zip(records, rows)
-            pairs = pairs.filter(lambda record, row: row[0])
-            return pairs.map(lambda record, row: (record, row[1]))
+            count = tf.size(names, tf.int64)
+            records = TFRecordDataset(path).apply(assert_cardinality(count))
+            flags = Dataset.from_tensor_slices(keep)
+            ids = Dataset.from_tensor_slices(names)
+            rows = Dataset.zip(records, flags, ids)
+            rows = rows.filter(lambda record, keep, name: keep)
+            return rows.map(lambda record, keep, name: (record, name))
 
         data = shuffled(data, len(self.shards), 0)
         data = data.interleave(read, cycle_length=CYCLE_LENGTH)

@@ -11,6 +11,7 @@ import numpy as np
 import scipy.fft
 import scipy.ndimage
 import scipy.sparse
+from numpy.lib.stride_tricks import sliding_window_view
 
 from lttlib import Error
 from lttlib.features.audio import MAX_SAMPLING_RATE
@@ -80,16 +81,14 @@ class FeatureConfig:
 
     def to_json(self) -> dict:
         """The fields as files hold them, where the frame shift has always been `stride_ms`."""
-        names = {"frame_shift_ms": "stride_ms"}
-        return {names.get(name, name): value for name, value in asdict(self).items()}
+        return _rename(asdict(self), "frame_shift_ms", "stride_ms")
 
     @classmethod
     def from_json(cls, fields) -> "FeatureConfig":
         """The inverse of `to_json`."""
         if not isinstance(fields, dict):
             raise Error(f"features are a JSON object, not {type(fields).__name__}")
-        names = {"stride_ms": "frame_shift_ms"}
-        return cls(**{names.get(name, name): value for name, value in fields.items()})
+        return cls(**_rename(fields, "stride_ms", "frame_shift_ms"))
 
     @property
     def n_fft(self) -> int:
@@ -114,6 +113,11 @@ class FeatureConfig:
         return {"raw": 1, "power": self.n_fft // 2 + 1, "mfccs": 3 * self.n_mfcc}[self.kind]
 
 
+def _rename(fields, old, new):
+    """The same dict with another name for one key, in its place."""
+    return {new if name == old else name: value for name, value in fields.items()}
+
+
 def extract(wave: np.ndarray, config: FeatureConfig) -> np.ndarray:
     """Features of one utterance, each channel with mean 0 and variance 1 over its time.
 
@@ -136,7 +140,7 @@ def extract(wave: np.ndarray, config: FeatureConfig) -> np.ndarray:
 
 
 def band_power(wave: np.ndarray, config: FeatureConfig) -> np.ndarray:
-    """Power in the bands [frames, bands]: mel bands for `mfccs`, else those of the spectrogram."""
+    """Power in the bands [frames, bands]: mel bands for `mfccs`, else all of the spectrogram."""
     spectrogram = power_spectrogram(wave, config)
     if config.kind != "mfccs":
         return spectrogram
@@ -158,16 +162,16 @@ def power_spectrogram(wave: np.ndarray, config: FeatureConfig) -> np.ndarray:
     float32 array [1 + samples // hop_length, n_fft // 2 + 1], as `librosa.stft` frames it.
     """
     # [frames, n_fft], a view
-    padded = np.pad(np.asarray(wave, np.float32), config.n_fft // 2)
-    windows = np.lib.stride_tricks.sliding_window_view(padded, config.n_fft)
-    frames = windows[:: config.hop_length]
+    n_fft = config.n_fft
+    padded = np.pad(np.asarray(wave, np.float32), n_fft // 2)
+    frames = sliding_window_view(padded, n_fft)[:: config.hop_length]
 
     # Rounded to float32 after the transform, as librosa does: before it, quiet bands beside loud
     # ones would be wrong by 3e-4.
-    power = np.empty((len(frames), config.n_fft // 2 + 1), np.float32)
+    power = np.empty((len(frames), n_fft // 2 + 1), np.float32)
     for start in range(0, len(frames), BLOCK_FRAMES):
         block = slice(start, start + BLOCK_FRAMES)
-        spectrum = scipy.fft.rfft(frames[block] * _hann(config.n_fft)).astype(np.complex64)
+        spectrum = scipy.fft.rfft(frames[block] * _hann(n_fft)).astype(np.complex64)
         # real and imaginary parts in turn
         squares = np.square(spectrum.view(np.float32))
         np.add(squares[:, 0::2], squares[:, 1::2], out=power[block])
@@ -263,13 +267,13 @@ def _sparse_mel_filters(sampling_rate, n_fft, n_mels):
 
 
 @cache
-def _hann(n: int) -> np.ndarray:
+def _hann(n):
     """Periodic Hann window [n]."""
     return 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(n) / n)
 
 
 @cache
-def _savitzky_golay(order: int) -> np.ndarray:
+def _savitzky_golay(order):
     """Weights [DELTA_WIDTH] of a derivative, at the middle of a window, of the fitted parabola."""
     time = np.arange(DELTA_WIDTH) - DELTA_WIDTH // 2
     # Rows are the parabola's coefficients; for orders 1 and 2, the factorial is the order.

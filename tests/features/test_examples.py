@@ -1,4 +1,4 @@
-"""The workers that compute examples. Of the examples themselves, the tests of records tell."""
+"""The workers that compute examples; the examples themselves are tested as records."""
 
 import os
 

@@ -211,13 +211,13 @@ def test_first_write_that_dies_midway_does_not_pass_for_whole(tmp_path, cores):
     with pytest.raises(AttributeError):
         write(broken, folder, cores=cores, shard_size=1)
 
-    made = len(modification_times(folder))
-    assert 0 < made < 100, "the test needs a write that dies in the middle"
+    finished = len(modification_times(folder))
+    assert 0 < finished < 100, "the test needs a write that dies in the middle"
     assert not [path for path in folder.iterdir() if path.name.startswith(".")]
     with pytest.raises(RecordsError, match="write"):
         Records(folder)
     result = write(utterances, folder, cores=cores, shard_size=1)
-    assert result["shards_made"] == 100 - made
+    assert result["shards_made"] == 100 - finished
     write(utterances, tmp_path / "fresh", shard_size=1)
     assert read_files(folder) == read_files(tmp_path / "fresh")
 

@@ -228,15 +228,15 @@ def test_damaged_shard_that_is_deleted_is_made_again_and_no_more(workspace):
 
 
 @pytest.mark.parametrize(
-    "name, made", [("00001.json", 1), ("00001.tfrecord", 1), ("vocabulary.json", 0)]
+    "name, shards_made", [("00001.json", 1), ("00001.tfrecord", 1), ("vocabulary.json", 0)]
 )
-def test_damaged_records_that_are_written_again_are_mended(workspace, name, made):
+def test_damaged_records_that_are_written_again_are_mended(workspace, name, shards_made):
     folder = workspace / "records"
     write_again(workspace)
     whole = {path.name: path.read_bytes() for path in folder.iterdir()}
     path = folder / name
     path.write_bytes(path.read_bytes()[:20])
-    assert write_again(workspace)["shards_made"] == made
+    assert write_again(workspace)["shards_made"] == shards_made
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == whole
 
 
