@@ -170,7 +170,7 @@ def _process_options(backend):
     """Options of `joblib.Parallel` for loky's processes; other backends do not take them."""
     import joblib
 
-    if not isinstance(backend, joblib.parallel.BACKENDS["loky"]):
+    if not isinstance(backend, joblib.parallel.LokyBackend):
         return {}
     return {
         "initializer": _exit_with_parent,
