@@ -265,10 +265,6 @@ def test_shard_that_was_cut_short_is_neither_read_nor_kept_as_done(tmp_path, utt
 
 def unusable(folder):
     """One utterance of each kind that cannot be used, and the reason that is expected."""
-
-    def silent(number, words):
-        return make_utterance(folder, number, words=words, wave=noise(8000))
-
     missing = Utterance("u100", "s", "train", folder / "u100.flac", "ONE")
     untold = replace(make_utterance(folder, 101), text=None)
     broken = make_utterance(folder, 103)
