@@ -1,12 +1,9 @@
-"""Text while somebody speaks: features and letters of sound that comes in pieces, whatever the pieces are.
-
-The features of a whole utterance are normalised by its own mean and variance, which nobody knows before it ends. Here
-each frame is normalised by what was heard until then, as if a second of average speech (`Prior`) had gone before.
-"""
+"""Text while somebody speaks: letters of sound that comes in pieces, whatever the pieces are."""
 
 import numpy as np
 
-from lttlib.features.online import OnlineFeatureExtractor, OnlineStatistics
+from lttlib import Error, ceil_div
+from lttlib.features.online import FrameBuffer, OnlineFeatureExtractor, OnlineStatistics
 from lttlib.features.spectral import DELTA_WIDTH, extract
 from lttlib.recognition.transcribe import transcribe_features
 
@@ -14,8 +11,9 @@ from lttlib.recognition.transcribe import transcribe_features
 class StreamingRecogniser:
     """A recogniser that writes while it listens.
 
-    Letters come out once the network has heard all that they can depend on: the right half of its receptive field, and
-    what the features look ahead. Nothing that came out changes; `finalize` listens to the whole once more.
+    Letters come out once the network has all the frames that they can depend on: the right half of
+    its receptive field, and what the features look ahead. Text that came out does not change;
+    `finalize` transcribes the whole once more.
 
     Parameters
     ----------
@@ -24,77 +22,93 @@ class StreamingRecogniser:
     Attributes
     ----------
     text : str
-        What was written so far.
+        The text so far.
 
     Raises
     ------
-    ValueError
-        If the file was made without speech to know the average of.
+    lttlib.Error
+        If the model was deployed without speech to know the average of.
     """
 
     def __init__(self, recogniser):
-        if not getattr(recogniser, "metadata", {}).get("prior"):
-            raise ValueError(
-                "streaming needs a model that was deployed with speech: ltt deploy --speech"
-            )
-        self.recogniser, self.front = (
-            recogniser,
-            OnlineFeatureExtractor(
-                recogniser.feature_config, OnlineStatistics(**recogniser.metadata["prior"])
-            ),
-        )
-        self.stride, (self.left, self.right) = (
-            recogniser.metadata["stride"],
-            recogniser.metadata["context"],
-        )
-        self.heard = []  # all of it: `finalize` listens again
-        self.values, self.first = np.zeros((0, recogniser.feature_config.channels), np.float32), 0
-        self.frames, self.previous, self.text = 0, len(recogniser.alphabet), ""
+        metadata = getattr(recogniser, "metadata", {})
+        if not metadata.get("prior"):
+            problem = "streaming needs a model that was deployed with speech"
+            raise Error(problem, cure="`ltt deploy --speech` makes one")
+        self.recogniser = recogniser
+        config = recogniser.feature_config
+        self.extractor = OnlineFeatureExtractor(config, OnlineStatistics(**metadata["prior"]))
+        self.stride = metadata["stride"]
+        self.left, self.right = metadata["context"]
+        # All samples, for `finalize`, and the features that logits are still to come from.
+        self.audio = []
+        self.features = FrameBuffer(np.zeros((0, config.channels), np.float32))
+        self.frames = 0  # of the logits
+        self.previous = len(recogniser.alphabet)  # the label before: at the start, a blank
+        self.text = ""
 
     @property
     def latency(self) -> float:
         """Seconds from a sound to the letter that depends on nothing later than it."""
-        features = self.recogniser.feature_config
-        ahead = DELTA_WIDTH // 2 if features.kind == "mfccs" else 0
-        window = 0 if features.kind == "raw" else features.n_fft / 2 / features.sampling_rate
-        return window + (ahead + self.right) * features.frame_period_ms / 1000
+        config = self.recogniser.feature_config
+        ahead = DELTA_WIDTH // 2 if config.kind == "mfccs" else 0
+        window = 0 if config.kind == "raw" else config.n_fft / 2 / config.sampling_rate
+        return window + (ahead + self.right) * config.frame_period_ms / 1000
 
     def accept_waveform(self, samples, last=False) -> str:
-        """Take samples [any number] at the rate of the features; give the text that they add."""
+        """Take the next samples and return the text that they add.
+
+        Parameters
+        ----------
+        samples : array [any number]
+            At the sampling rate of the features.
+        last : bool
+            No more will come.
+        """
         samples = np.asarray(samples, np.float32)
-        self.heard.append(samples)
-        self.values = np.concatenate([self.values, self.front.accept_waveform(samples, last)])
-        total = self.first + len(self.values)
-        ready = (
-            -(-total // self.stride)
-            if last
-            else max((total - 1 - self.right) // self.stride + 1, 0)
-        )
+        self.audio.append(samples)
+        buffer = self.features
+        buffer.append(self.extractor.accept_waveform(samples, last))
+
+        # Frames of logits whose receptive fields are complete; after the last sample, zeros
+        # complete them.
+        stride = self.stride
+        if last:
+            ready = ceil_div(buffer.end, stride)
+        else:
+            ready = max((buffer.end - 1 - self.right) // stride + 1, 0)
         if ready <= self.frames:
             return ""
-        (logits,) = self.recogniser.logits([self.values])
-        offset = self.first // self.stride
-        added = self._write(logits[self.frames - offset : ready - offset].argmax(axis=-1))
+
+        # [frames, classes]
+        (logits,) = self.recogniser.logits([buffer.frames])
+        logits = FrameBuffer(logits, buffer.start // stride)
+        labels = logits.slice(self.frames, ready).argmax(axis=-1)
         self.frames = ready
-        kept = max(ready - -(-self.left // self.stride), 0) * self.stride
-        self.values, self.first = self.values[kept - self.first :], kept
-        return added
+        # The next frame's receptive field begins here, or a little later.
+        buffer.drop_before(max(ready - ceil_div(self.left, stride), 0) * stride)
+        return self._write(labels)
 
     def finalize(self) -> str:
-        """The text of the whole utterance, heard once more with its own mean and variance, as `recognition.transcribe`."""
+        """Return the text of the whole, with its own mean and variance (`transcribe`)."""
         self.accept_waveform(np.zeros(0, np.float32), last=True)
-        wave = np.concatenate(self.heard)
-        return (
-            transcribe_features(self.recogniser, extract(wave, self.recogniser.feature_config))
-            if len(wave)
-            else ""
-        )
+        wave = np.concatenate(self.audio)
+        if not len(wave):
+            return ""
+        features = extract(wave, self.recogniser.feature_config)
+        return transcribe_features(self.recogniser, features)
 
-    def _write(self, best):
+    def _write(self, labels):
+        """Append the letters of the labels to the text, and return them."""
+        alphabet = self.recogniser.alphabet
         before = len(self.text)
-        for label in best.tolist():
-            if label != self.previous and label < len(self.recogniser.alphabet):
-                letter = self.recogniser.alphabet[label]
-                self.text += "" if letter == " " and self.text[-1:] in ("", " ") else letter
+        for label in labels.tolist():
+            if label != self.previous and label < len(alphabet):
+                self._append(alphabet[label])
             self.previous = label
         return self.text[before:]
+
+    def _append(self, letter):
+        # A text begins with no space, and never has two in a row.
+        if letter != " " or self.text[-1:] not in ("", " "):
+            self.text += letter

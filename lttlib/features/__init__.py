@@ -1,4 +1,7 @@
-"""From a sound file to batches: audio, spectra, and records on disk. TensorFlow is imported where it is needed."""
+"""From a sound file to batches: audio, spectra, and records on disk.
+
+TensorFlow is imported where it is needed, not before.
+"""
 
 from lttlib.features.audio import AudioError, load_audio
 from lttlib.features.examples import make_example, make_examples, workers

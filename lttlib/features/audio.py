@@ -7,19 +7,25 @@ import numpy as np
 import soundfile
 import soxr
 
-RATES = 1000, 1_000_000  # Hz; a header that tells another one is damaged
-MAX_SAMPLES = (
-    2**28
-)  # samples, 4.6 hours at 16 kHz: a packed file of megabytes may hold terabytes of silence
-MAX_AMPLITUDE = (
-    1e12  # of a full scale of 1: the square of a louder spectrum is no number of 32 bits
-)
-BLOCK_VALUES = 2**22  # read at a time: what a header tells of a length is not believed
-STREAMED_LENGTH = 0x7FFFF000  # from this length in its header on, a WAV was written by a program that did not know its length
+from lttlib import Error
+
+# Hz; a header with another rate is damaged.
+MIN_SAMPLING_RATE = 1000
+MAX_SAMPLING_RATE = 1_000_000
+# 4.6 hours at 16 kHz: a packed file of a few megabytes may hold terabytes of silence.
+MAX_SAMPLES = 2**28
+# Full scale is 1; the square of a louder spectrum overflows float32.
+MAX_AMPLITUDE = 1e12
+# Values read at a time: the length in a header is not believed, so no memory is reserved for it.
+BLOCK_VALUES = 2**22
+# From this length in its header on, a WAV was written by a program that did not know its length.
+STREAMED_LENGTH = 0x7FFFF000
+# libsndfile's remark on a WAV or AIFF that is shorter than its header says; it raises no error.
+SHORTENED = r"(?:data|SSND) : (\d+) \(should be"
 
 
-class AudioError(ValueError):
-    """A sound file that cannot be used; the message names the file and the reason."""
+class AudioError(Error):
+    """A sound file that cannot be used."""
 
 
 def load_audio(path, sampling_rate: int, speed: float = 1.0) -> np.ndarray:
@@ -32,7 +38,7 @@ def load_audio(path, sampling_rate: int, speed: float = 1.0) -> np.ndarray:
     sampling_rate : int
         Hz of the result.
     speed : float
-        Faster (> 1, shorter and higher) or slower speech, by resampling: the speed perturbation of Ko et al. 2015.
+        Speed perturbation factor (Ko et al. 2015), by resampling: above 1, shorter and higher.
 
     Returns
     -------
@@ -41,57 +47,64 @@ def load_audio(path, sampling_rate: int, speed: float = 1.0) -> np.ndarray:
     Raises
     ------
     AudioError
-        If the file is missing, unreadable, cut short, empty, too long, or holds values that are not finite.
+        If the file is missing, unreadable, cut short, empty, too long, or holds values that are
+        not finite.
     """
     path = Path(path)
     if not path.is_file():
-        raise AudioError(f"{path}: no such audio file")
+        raise AudioError("no such audio file", path=path, cure="name one, or copy it again")
+
+    # TypeError: a name in .raw, which has no header.
     try:
         with soundfile.SoundFile(path) as file:
-            expected, rate, remarks = file.frames, file.samplerate, file.extra_info
-            wave = _one_channel(file)
-    except (
-        soundfile.SoundFileError,
-        TypeError,
-    ) as error:  # TypeError: a name in .raw, without any header
-        raise AudioError(
-            f"{path}: not readable as audio ({error}); was it copied whole?"
-        ) from error
+            rate = file.samplerate
+            expected = file.frames
+            remarks = file.extra_info
+            wave = _read_mean_of_channels(file)
+    except (soundfile.SoundFileError, TypeError) as error:
+        problem = f"not readable as audio ({error})"
+        raise AudioError(problem, path=path, cure="was it copied whole?") from error
+
+    # Whole, and no more than is sensible, also once it is resampled.
     longest = min(MAX_SAMPLES, MAX_SAMPLES * rate * speed / sampling_rate)
-    if not RATES[0] <= rate <= RATES[1] or len(wave) > longest:
-        told = f"{len(wave)} or more samples at {rate} Hz are no recording to work with"
-        raise AudioError(
-            f"{path}: {told}; cut it into shorter files, or copy it again if it is not so long"
-        )
-    declared = re.search(
-        r"(?:data|SSND) : (\d+) \(should be", remarks
-    )  # WAV, AIFF: shortened without an error
-    if declared and int(declared[1]) < STREAMED_LENGTH:
-        raise AudioError(
-            f"{path}: ends before the {declared[1]} bytes its header tells; copy or download it again"
-        )
-    if len(wave) < expected:
-        raise AudioError(
-            f"{path}: ends after {len(wave)} of {expected} samples; copy or download it again"
-        )
+    if not MIN_SAMPLING_RATE <= rate <= MAX_SAMPLING_RATE or len(wave) > longest:
+        problem = f"{len(wave)} or more samples at {rate} Hz are no recording to work with"
+        cure = "cut it into shorter files, or copy it again if it is not so long"
+        raise AudioError(problem, path=path, cure=cure)
+    _check_complete(path, len(wave), expected, remarks)
     if not np.abs(wave).max(initial=0) < MAX_AMPLITUDE:
-        raise AudioError(
-            f"{path}: holds values that are not finite (NaN or infinity), or beyond all sound; record again"
-        )
+        problem = "holds values that are not finite (NaN or infinity), or beyond all sound"
+        raise AudioError(problem, path=path, cure="record again")
+
     if rate * speed != sampling_rate:
         wave = soxr.resample(wave, rate * speed, sampling_rate)
     if not len(wave):
-        raise AudioError(f"{path}: holds no sound (0 samples)")
+        raise AudioError("holds no sound (0 samples)", path=path, cure="record again")
     return wave
 
 
-def _one_channel(file):
-    """The mean of all channels, read block by block to its end, or somewhat beyond `LONGEST`."""
-    size, blocks, samples = max(1, BLOCK_VALUES // file.channels), [np.zeros(0, np.float32)], 0
+def _read_mean_of_channels(file):
+    """Read all samples, block by block to the end or somewhat beyond `MAX_SAMPLES`."""
+    size = max(1, BLOCK_VALUES // file.channels)
+    blocks = [np.zeros(0, np.float32)]
+    samples = 0
     while samples <= MAX_SAMPLES:
         with np.errstate(over="ignore", invalid="ignore"):
-            blocks.append(file.read(size, dtype="float32", always_2d=True).mean(axis=1))
-        samples += len(blocks[-1])
-        if len(blocks[-1]) < size:
+            block = file.read(size, dtype="float32", always_2d=True).mean(axis=1)
+        blocks.append(block)
+        samples += len(block)
+        if len(block) < size:
             break
     return np.concatenate(blocks)
+
+
+def _check_complete(path, samples, expected, remarks):
+    """Raise an `AudioError` if a file ends before its header says so."""
+    cure = "copy or download it again"
+    declared = re.search(SHORTENED, remarks)
+    if declared and int(declared[1]) < STREAMED_LENGTH:
+        problem = f"ends before the {declared[1]} bytes that its header states"
+        raise AudioError(problem, path=path, cure=cure)
+    if samples < expected:
+        problem = f"ends after {samples} of {expected} samples"
+        raise AudioError(problem, path=path, cure=cure)

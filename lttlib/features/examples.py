@@ -1,4 +1,7 @@
-"""From utterances to examples, features with labels, in several processes; what is no use comes with its reason."""
+"""From utterances to examples, features with labels, in several processes.
+
+What cannot be used comes with the reason.
+"""
 
 import os
 import threading
@@ -7,77 +10,86 @@ from contextlib import contextmanager, nullcontext
 
 import numpy as np
 
+from lttlib import Error
 from lttlib.features.audio import AudioError, load_audio
 from lttlib.features.spectral import extract
 from lttlib.speech import text
 
-MAX_CLIPPED = 0.05  # share of samples at full scale from which a recording counts as clipped
+# Of a full scale of 1.
+CLIPPING_LEVEL = 0.999
+# Share of the samples at this level from which on a recording counts as clipped.
+MAX_CLIPPED = 0.05
+IDLE_SECONDS = 30
 
 
-def make_example(utterance, features, alphabet=None, speed=1.0) -> dict:
+def make_example(utterance, config, alphabet=None, speed=1.0) -> dict:
     """Features of one utterance; with an alphabet, labels as well.
 
     Parameters
     ----------
     utterance : speech.Utterance
-    features : Features
+    config : FeatureConfig
     alphabet : str, optional
-        To learn from: what learning needs is asked of the utterance, namely labels that fit its frames, and sound that
-        is not silent or clipped. Without it, which is enough to score a model, all is taken that can be read.
+        For training: the labels must then fit the frames, and the sound must not be silent or
+        clipped. Without it, which is enough to score a model, all is taken that can be read.
     speed : float
-        The utterance is heard this much faster and named `<id>@<speed>`, unless 1.
+        Speed perturbation factor; unless it is 1, the example is named `<id>@<speed>`.
 
     Returns
     -------
-    dict with id, speaker, text (str), features (float32 [frames, channels]), seconds (float), and labels (list of int)
-    where there is an alphabet.
+    dict with id, speaker, text (str), features (float32 [frames, channels]), seconds (float), and
+    labels (list of int) where there is an alphabet.
 
     Raises
     ------
-    ValueError
+    lttlib.Error
         If the utterance cannot be used; the message is the reason.
     """
     if utterance.text is None:
-        raise ValueError("no transcript for this audio file")
+        raise Error("no transcript for this audio file")
     if not utterance.text.strip():
-        raise ValueError("the transcript is empty")
+        raise Error("the transcript is empty")
     labels = text.encode(utterance.text, alphabet) if alphabet else []
-    wave = load_audio(utterance.audio, features.sampling_rate, speed)
-    made = {
+
+    wave = load_audio(utterance.audio, config.sampling_rate, speed)
+    example = {
         "id": utterance.id if speed == 1 else f"{utterance.id}@{speed:g}",
         "speaker": utterance.speaker,
         "text": utterance.text,
-        "features": extract(wave, features),
-        "seconds": len(wave) / features.sampling_rate,
+        "features": extract(wave, config),
+        "seconds": len(wave) / config.sampling_rate,
     }
     if not alphabet:
-        return made
-    clipped, frames, needed = (
-        np.mean(np.abs(wave) >= 0.999),
-        len(made["features"]),
-        text.min_ctc_frames(labels),
-    )
+        return example
+
+    _check_sound(utterance.audio, wave)
+    frames = len(example["features"])
+    min_frames = text.min_ctc_frames(labels)
+    if frames < min_frames:
+        raise Error(f"{frames} frames cannot carry a label that needs {min_frames}")
+    return example | {"labels": labels}
+
+
+def _check_sound(path, wave):
+    """Raise an `AudioError` if there is nothing to learn from the sound."""
+    clipped = np.mean(np.abs(wave) >= CLIPPING_LEVEL)
     if not wave.any():
-        raise AudioError(f"{utterance.audio}: digital silence")
+        raise AudioError("digital silence", path=path, cure="record again")
     if clipped > MAX_CLIPPED:
-        raise AudioError(
-            f"{utterance.audio}: clipped, {clipped:.0%} of the samples are at full scale"
-        )
-    if frames < needed:
-        raise ValueError(f"{frames} frames cannot carry a label that needs {needed}")
-    return made | {"labels": labels}
+        problem = f"clipped, {clipped:.0%} of the samples are at full scale"
+        raise AudioError(problem, path=path, cure="record again, at a lower level")
 
 
-def make_examples(tasks, features, alphabet=None, pool=None):
+def make_examples(tasks, config, alphabet=None, pool=None):
     """Examples of many utterances, in their order.
 
     Parameters
     ----------
     tasks : list of (speech.Utterance, float)
-        Utterances and the speeds at which they are heard.
-    features : Features
+        Utterances and their speed perturbation factors.
+    config : FeatureConfig
     alphabet : str, optional
-        As `example` takes it.
+        As `make_example` takes it.
     pool : joblib.Parallel, optional
         What `workers` gives: computes in its workers instead of here.
 
@@ -85,58 +97,90 @@ def make_examples(tasks, features, alphabet=None, pool=None):
     ------
     (task, example or None, reason or None)
     """
-    work = [(utterance, features, alphabet, speed) for utterance, speed in tasks]
-    results = pool((_attempt, (one,), {}) for one in work) if pool else map(_attempt, work)
-    for task, (made, reason) in zip(tasks, results, strict=True):
-        yield task, made, reason
+    work = [(utterance, config, alphabet, speed) for utterance, speed in tasks]
+    if pool is None:
+        results = map(_attempt, work)
+    else:
+        # as joblib.delayed would write it
+        results = pool((_attempt, (arguments,), {}) for arguments in work)
+    for task, (example, reason) in zip(tasks, results, strict=True):
+        yield task, example, reason
 
 
-def _attempt(work):
+def _attempt(arguments):
+    """(example, None), or (None, reason) if the utterance cannot be used."""
     try:
-        return make_example(*work), None
+        return make_example(*arguments), None
     except ValueError as error:
         return None, str(error)
 
 
 @contextmanager
 def workers(cores=None):
-    """Processes for `examples`, by joblib; None for one core.
+    """Workers for `make_examples`, by joblib; None for one core.
 
-    They are loky's, with as many threads for linear algebra in each as leave one for every core: with more, two of them
-    are slower than one. Where the caller has chosen another backend (`joblib.parallel_config`) it is that one's; and
-    the variable LTT_WORKERS names a cluster, which reads the same files: "dask:tcp://host:8786" or "ray".
+    By default they are processes of loky, each with its share of the cores for linear algebra: with
+    more threads, two of them are slower than one. A backend that the caller has chosen
+    (`joblib.parallel_config`) is used instead, or the cluster that the variable LTT_WORKERS names,
+    which reads the same files: "dask:tcp://host:8786" or "ray".
 
     Parameters
     ----------
     cores : int, optional
-        By default what the chosen backend has, else those of the machine.
+        By default as many as the chosen backend has, else one for each core.
+
+    Yields
+    ------
+    joblib.Parallel or None
     """
     if cores == 1:
         yield None
         return
     import joblib  # comes with the course, not with the base
 
+    with _backend_of_environment():
+        backend, configured = joblib.parallel.get_active_backend()
+        if not cores:
+            cores = -1 if configured in (None, 1) else configured
+        # Ray's backend has no generators.
+        kind = "generator" if backend.supports_return_generator else "list"
+        options = _process_options(backend)
+        with joblib.Parallel(cores, return_as=kind, batch_size=16, **options) as pool:
+            # Started now, not while somebody measures the time of the first file.
+            list(pool([joblib.delayed(len)(())]))
+            yield pool
+
+
+def _backend_of_environment():
+    """A context in which joblib uses the backend that LTT_WORKERS names, if it is set."""
+    import joblib
+
     name, _, address = os.environ.get("LTT_WORKERS", "").partition(":")
+    if not name:
+        return nullcontext()
     if name == "ray":
         from ray.util.joblib import register_ray
 
         register_ray()
     options = {"scheduler_host": address} if address else {}
-    with joblib.parallel_config(name, **options) if name else nullcontext():
-        backend, count = joblib.parallel.get_active_backend()
-        own = {"initializer": _end_with, "initargs": (os.getpid(),), "idle_worker_timeout": 30}
-        own = own if type(backend).__name__ == "LokyBackend" else {}
-        chosen = cores or (-1 if count in (None, 1) else count)
-        kind = "generator" if backend.supports_return_generator else "list"  # Ray's does not
-        with joblib.Parallel(chosen, return_as=kind, batch_size=16, **own) as pool:
-            list(
-                pool([(len, ((),), {})])
-            )  # started now, not while somebody takes the time of the first file
-            yield pool
+    return joblib.parallel_config(name, **options)
 
 
-def _end_with(parent: int) -> None:
-    """End this worker soon after its parent was killed; by themselves loky's stay, each with its memory."""
+def _process_options(backend):
+    """Options of `joblib.Parallel` for loky's processes; other backends do not take them."""
+    import joblib
+
+    if not isinstance(backend, joblib.parallel.LokyBackend):
+        return {}
+    return {
+        "initializer": _exit_with_parent,
+        "initargs": (os.getpid(),),
+        "idle_worker_timeout": IDLE_SECONDS,
+    }
+
+
+def _exit_with_parent(parent: int) -> None:
+    """Let this worker exit soon after its parent was killed: loky's stay, each with its memory."""
 
     def watch():
         while os.getppid() == parent:

@@ -1,15 +1,14 @@
 """Features and labels of a split as TFRecord files: written in parallel, read as batches.
 
-A split is a folder: shards `00000.tfrecord` with an index `00000.json` beside each, `rejected.csv`, `transcripts.json`
-and `vocabulary.json`. A shard stands there whole or not at all, and one that is up to date is not made again. The
-vocabulary is written last: a folder without it was never finished, and is not read. Whether bytes have changed since is
-noticed where they are read (`Records.reading`): to look at all of them at every start would take too long.
+A split is a folder: shards `00000.tfrecord`, each with an index `00000.json`, `rejected.csv`,
+`transcripts.json` and `vocabulary.json`. A shard is there whole or not at all, and one that is up
+to date is not made again. The vocabulary is written last: a folder without it was never finished,
+and is not read. Changed bytes are noticed where they are read (`Records.reading`): to look at all
+of them at every start would take too long.
 """
 
 import copy
 import csv
-import hashlib
-import json
 import random
 from collections import Counter
 from contextlib import contextmanager
@@ -18,24 +17,32 @@ from pathlib import Path
 
 import numpy as np
 
+from lttlib import Error, ceil_div
 from lttlib.features import shards
 from lttlib.features.examples import make_examples, workers
 from lttlib.features.spectral import FeatureConfig
-from lttlib.files import atomic_write, parse_json, progress, with_checksum, write_json
+from lttlib.files import atomic_write, parse_json, progress, write_json
 from lttlib.speech import text
 
-END = shards.Entry("", "", 0, 0, 0)
-SHUFFLE_BUFFER = 1024  # utterances; shards are mixed when written, so that a part of a large corpus is mixed enough
+# Written last.
+VOCABULARY_FILE = "vocabulary.json"
+# Utterances: enough for a large corpus, since shards are mixed when they are written.
+SHUFFLE_BUFFER = 1024
+# Shards read at a time.
+CYCLE_LENGTH = 8
+# Frames of which the padded lengths are multiples.
+LENGTH_STEP = 16
+WRITE_AGAIN = "write the records again"
 
 
-class RecordsError(ValueError):
-    """Records that are missing or do not belong together; the message names the folder and the cure."""
+class RecordsError(Error):
+    """Records that are missing, damaged, or do not belong together."""
 
 
 def write_records(
     utterances,
     folder,
-    features,
+    config,
     *,
     alphabet=text.ALPHABET,
     speeds=(1.0,),
@@ -49,95 +56,83 @@ def write_records(
     utterances : list of speech.Utterance
     folder : path-like
         The split's folder, `data/<profile>/records/<split>`.
-    features : Features
+    config : FeatureConfig
     alphabet : str
     speeds : tuple of float
-        Each utterance is written once for each of them (Ko et al. 2015), as `<id>@0.9` for a speed of 0.9.
+        Each utterance is written once for each of these speed perturbation factors (Ko et al.
+        2015), as `<id>@0.9` for 0.9.
     cores : int, optional
-        Processes that compute features, by default as `features.workers` has it. The files do not depend on it.
+        Processes that compute features, as `features.workers` takes it. The files do not depend
+        on it.
     shard_size : int
-        Examples a file. No more than that are held in memory.
+        Examples in a file. No more than that are held in memory.
 
     Returns
     -------
-    dict with examples (utterances times speeds), their hours, rejected, and shards_made (0 if all was up to date).
+    dict with examples (utterances times speeds), their hours, rejected, and shards_made (0 if all
+    was up to date).
 
     Raises
     ------
     OSError
         If the folder cannot be written.
-    ValueError
-        If not one utterance can be used (`RecordsError`), or a speed stands twice or is not positive.
+    RecordsError
+        If not one utterance can be used.
+    lttlib.Error
+        If a speed stands twice or is not positive.
     """
-    import tensorflow as tf
-
     if len(set(speeds)) < len(speeds) or not all(speed > 0 for speed in speeds):
-        raise ValueError(f"speeds must be positive and different, not {list(speeds)}")
+        raise Error(f"speeds must be positive and different, not {list(speeds)}")
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    finished = folder / "vocabulary.json"
-    finished.unlink(missing_ok=True)
-    for left in folder.glob(".*.tfrecord.*"):  # by a run that was killed
-        left.unlink()
+    (folder / VOCABULARY_FILE).unlink(missing_ok=True)
+    for path in folder.glob(".*.tfrecord.*"):  # of runs that were killed
+        path.unlink()
+
+    # Mixed once for all, and cut into shards.
     tasks = [(utterance, speed) for utterance in utterances for speed in speeds]
     random.Random(0).shuffle(tasks)
-    parts = [tasks[start : start + shard_size] for start in range(0, len(tasks), shard_size)]
-    todo = []
-    for number, shard in enumerate(parts):
-        path, fingerprint = (
-            folder / f"{number:05d}.tfrecord",
-            shards.fingerprint(shard, features, alphabet),
-        )
-        if shards.read_index(path).get("fingerprint") != fingerprint:
-            todo.append((path, fingerprint, shard))
-    remaining = [task for *_, shard in todo for task in shard]
-    bar = progress(total=len(remaining), desc=f"records of {folder.name}", unit="utterance")
+    plan = shards.plan(tasks, folder, config, alphabet, shard_size)
+    stale = [shard for shard in plan if not shard.is_current()]
+
+    # One stream of examples for all shards: no worker waits at the end of one.
+    tasks = [task for shard in stale for task in shard.tasks]
+    bar = progress(total=len(tasks), desc=f"records of {folder.name}", unit="utterance")
     with workers(cores) as pool, bar:
-        made = make_examples(
-            remaining, features, alphabet, pool
-        )  # in one stream: nobody waits at the end of a shard
-        for path, fingerprint, shard in todo:
-            path.with_suffix(".json").unlink(missing_ok=True)
-            entries, rejected, seconds, content = [], [], 0.0, hashlib.sha256()
-            with atomic_write(path) as temporary, tf.io.TFRecordWriter(str(temporary)) as writer:
-                for (utterance, speed), found, reason in islice(made, len(shard)):
-                    bar.update()
-                    if reason:
-                        rejected.append([utterance.id, speed, str(utterance.audio), reason])
-                        continue
-                    record = shards.serialise(found)
-                    writer.write(record)
-                    content.update(record)
-                    labels = found["labels"]
-                    entries.append([found["id"], found["speaker"], len(found["features"]), len(labels),
-                                    text.min_ctc_frames(labels)])  # fmt: skip
-                    seconds += found["seconds"]
-            write_json(path.with_suffix(".json"), {"fingerprint": fingerprint} | with_checksum({
-                "bytes": path.stat().st_size, "sha256": content.hexdigest(),
-                "features": features.to_json(),
-                "alphabet": alphabet, "seconds": seconds, "entries": entries, "rejected": rejected,
-            }))  # fmt: skip
-    for old in folder.glob(f"{shards.NUMBER}.*"):
-        if int(old.stem) >= len(parts):
-            old.unlink()
+        results = make_examples(tasks, config, alphabet, pool)
+        for shard in stale:
+            shards.write(shard, islice(results, len(shard.tasks)), bar)
+
+    shards.remove_surplus(folder, len(plan))
+    summary = _write_summary(folder, utterances, speeds, alphabet)
+    return summary | {"shards_made": len(stale)}
+
+
+def _write_summary(folder, utterances, speeds, alphabet) -> dict:
+    """Write the files that a folder has beside its shards; the vocabulary marks it as finished."""
     indices = [shards.read_index(path) for path in shards.shard_paths(folder)]
-    rejected = sorted(row for index in indices for row in index["rejected"])
-    with (
-        atomic_write(folder / "rejected.csv") as temporary,
-        open(temporary, "w", newline="", encoding="utf-8") as file,
-    ):
-        csv.writer(file).writerows([["id", "speed", "file", "reason"], *rejected])
-    lost = Counter(row[0] for row in rejected)
-    heard = {u.id: u.text for u in utterances if lost[u.id] < len(speeds)}
-    write_json(folder / "transcripts.json", heard)
-    count = sum(len(index["entries"]) for index in indices)
-    if not count:
-        raise RecordsError(
-            f"none of {len(tasks)} utterances can be used: {folder / 'rejected.csv'} says why"
-        )
-    write_json(finished, {"alphabet": alphabet, "blank": len(alphabet)})
-    hours = sum(index["seconds"] for index in indices) / 3600
-    return {"examples": count, "hours": hours, "rejected": len(rejected), "shards_made": len(todo)}
+    examples = sum(len(index["entries"]) for index in indices)
+    seconds = sum(index["seconds"] for index in indices)
+    rejected = []
+    for index in indices:
+        rejected += index["rejected"]
+
+    rejected_path = folder / "rejected.csv"
+    header = ["id", "speed", "file", "reason"]
+    with atomic_write(rejected_path) as temporary:
+        with open(temporary, "w", newline="", encoding="utf-8") as file:
+            csv.writer(file).writerows([header, *sorted(rejected)])
+
+    # Of each utterance that is there at one speed at least.
+    rejections = Counter(row[0] for row in rejected)
+    transcripts = {u.id: u.text for u in utterances if rejections[u.id] < len(speeds)}
+    write_json(folder / "transcripts.json", transcripts)
+
+    if not examples:
+        problem = f"none of {len(rejected)} utterances can be used"
+        raise RecordsError(problem, path=folder, cure=f"{rejected_path} has the reasons")
+    write_json(folder / VOCABULARY_FILE, {"alphabet": alphabet, "blank": len(alphabet)})
+    return {"examples": examples, "hours": seconds / 3600, "rejected": len(rejected)}
 
 
 class Records:
@@ -148,6 +143,16 @@ class Records:
     *folders : path-like
         Split folders, read as one.
 
+    Attributes
+    ----------
+    feature_config : FeatureConfig
+    alphabet : str
+    shards : list of (path, list of Entry)
+    provenance : list of str
+        A hash of each shard, and the names of all functions of `map`.
+    errors : list of Exception
+        Of functions of `map`, which append theirs: TensorFlow would pass on only a text of them.
+
     Raises
     ------
     RecordsError
@@ -155,47 +160,26 @@ class Records:
     """
 
     def __init__(self, *folders):
-        self.shards = []  # (path, its entries)
-        self.provenance = []  # a hash of each shard
-        described = {}
+        self.shards = []
+        self.provenance = []
+        self.errors = []
+        self.maps = []
+        self.keep = lambda entry: True
+
+        indices = []
         for folder in folders:
-            paths = shards.shard_paths(Path(folder))
-            if not paths:
-                raise RecordsError(
-                    f"{folder}: no records here; notebook 01 (or records.write) makes them"
-                )
-            vocabulary = Path(folder) / "vocabulary.json"
-            if not vocabulary.exists():
-                raise RecordsError(
-                    f"{folder}: never finished; write these records again, what is there is kept"
-                )
-            try:
-                alphabet = parse_json(vocabulary.read_bytes()).get("alphabet")
-            except ValueError as error:
-                raise RecordsError(
-                    f"{vocabulary} is not whole ({error}); write the records again"
-                ) from error
-            for path in paths:
-                index = shards.read_index(path)
-                if not index:
-                    raise RecordsError(
-                        f"{path}: this shard or its index is not whole; write the records again"
-                    )
-                if index["alphabet"] != alphabet:
-                    raise RecordsError(
-                        f"{path}: not in the alphabet of {vocabulary}; write the records again"
-                    )
-                described[json.dumps([index["features"], index["alphabet"]])] = path
-                self.shards.append((path, [shards.Entry(*entry) for entry in index["entries"]]))
-                self.provenance.append(index["sha256"])
-        if len(described) > 1:
-            raise RecordsError(
-                f"records of different features or alphabets: {', '.join(map(str, described.values()))}"
-            )
-        features, self.alphabet = json.loads(next(iter(described)))
-        self.feature_config = FeatureConfig.from_json(features)
-        self.keep, self.maps = lambda entry: True, []
-        self.errors = []  # what went wrong in functions of `map`: TensorFlow would hand on a text of it
+            indices += _read_indices(Path(folder))
+        for path, index in indices:
+            self.shards.append((path, [shards.Entry(*row) for row in index["entries"]]))
+            self.provenance.append(index["sha256"])
+
+        first_path, first = indices[0]
+        for path, index in indices:
+            if _encoding(index) != _encoding(first):
+                problem = f"features or alphabet are different from {first_path}'s"
+                raise RecordsError(problem, path=path, cure="open records of one kind together")
+        self.feature_config = FeatureConfig.from_json(first["features"])
+        self.alphabet = first["alphabet"]
 
     @property
     def entries(self) -> list:
@@ -203,41 +187,47 @@ class Records:
         return [entry for _, entries in self.shards for entry in entries if self.keep(entry)]
 
     def filter(self, keep) -> "Records":
-        """The same records, only those utterances for whose `Entry` keep(entry) is true (as well)."""
+        """The same records, but only of the utterances for whose `Entry` keep(entry) is true."""
+        earlier = self.keep
         chosen = copy.copy(self)
-        chosen.keep = lambda entry, before=self.keep: before(entry) and keep(entry)
+        chosen.keep = lambda entry: earlier(entry) and keep(entry)
         return chosen
 
     def map(self, function, provenance: str) -> "Records":
-        """The same records, each batch passed through a function; `provenance` names what it adds."""
-        chosen = copy.copy(self)
-        chosen.maps, chosen.provenance = [*self.maps, function], [*self.provenance, provenance]
-        return chosen
+        """The same records, each batch passed through a function.
+
+        `provenance` is a name that distinguishes these records from unmapped ones.
+        """
+        mapped = copy.copy(self)
+        mapped.maps = [*self.maps, function]
+        mapped.provenance = [*self.provenance, provenance]
+        return mapped
 
     def split_by_shard(self):
-        """Yield (hash of its content, its records) for each shard."""
-        for shard, content in zip(
-            self.shards, self.provenance, strict=False
-        ):  # more contents where `map` added some
+        """Yield (hash of its content, its records) for each shard of which something is read."""
+        # There are more names than shards where `map` added some.
+        for shard, content in zip(self.shards, self.provenance, strict=False):
             part = copy.copy(self)
-            part.shards, part.provenance = [shard], [content]
+            part.shards = [shard]
+            part.provenance = [content]
             if part.entries:
                 yield content, part
 
     def bucket_lengths(self, buckets: int = 8) -> list:
-        """The few lengths, in frames, that batches are padded to: quantiles of the utterances', ascending."""
+        """The lengths, in frames, that batches are padded to: quantiles of the utterances'."""
         frames = np.array([entry.frames for entry in self.entries])
         if not len(frames):
-            raise RecordsError("no utterance is left to read: nothing fits what was asked for")
-        edges = np.quantile(frames, np.arange(1, buckets + 1) / buckets, method="higher")
-        return sorted({int(-(-edge // 16) * 16) for edge in edges})
+            raise RecordsError("no utterance is left to read: the filter keeps none")
+        shares = np.arange(1, buckets + 1) / buckets
+        edges = np.quantile(frames, shares, method="higher")
+        lengths = ceil_div(edges, LENGTH_STEP) * LENGTH_STEP
+        return np.unique(lengths.astype(int)).tolist()
 
     def num_batches(self, batch_size: int) -> int:
-        """Batches in one epoch."""
-        sizes = np.bincount(
-            np.searchsorted(self.bucket_lengths(), [entry.frames for entry in self.entries])
-        )
-        return int(np.sum(-(-sizes // batch_size)))
+        """Number of batches in one epoch."""
+        frames = [entry.frames for entry in self.entries]
+        sizes = np.bincount(np.searchsorted(self.bucket_lengths(), frames))
+        return int(np.sum(ceil_div(sizes, batch_size)))
 
     def batches(self, batch_size: int, seed=None, epoch: int = 0):
         """One epoch as a dataset of batches, each utterance once.
@@ -246,80 +236,81 @@ class Records:
         ----------
         batch_size : int
         seed : int, optional
-            Shuffle; the order is a function of seed and epoch (and of `tf.random.set_seed`, if that was called).
-            Without it the order is always the same.
+            Shuffle; the order is a function of seed and epoch (and of `tf.random.set_seed`, if that
+            was called). Without it the order is always the same.
         epoch : int
 
         Returns
         -------
-        tf.data.Dataset of dicts: id, speaker, text (string [batch]), features (float32 [batch, time, channels]),
-        feature_lengths (int32 [batch]), labels (int32 [batch, chars]), label_lengths (int32 [batch]).
+        tf.data.Dataset of dicts: id, speaker, text (string [batch]), features (float32 [batch,
+        time, channels]), feature_lengths (int32 [batch]), labels (int32 [batch, chars]),
+        label_lengths (int32 [batch]).
         """
         import tensorflow as tf
 
-        shapes = tf.constant(self.bucket_lengths(), tf.int64)
-        # After the last of each shard comes an entry, and a record, without a name: both must come together.
-        rows = [
-            (e is not END and self.keep(e), e.id)
-            for _, entries in self.shards
-            for e in (*entries, END)
-        ]
-        sizes = [len(entries) + 1 for _, entries in self.shards]
-        chosen, names = (
-            tf.RaggedTensor.from_row_lengths(column, sizes) for column in zip(*rows, strict=True)
-        )
-        data = tf.data.Dataset.from_tensor_slices(
-            ([str(path) for path, _ in self.shards], chosen, names)
-        )
-        if seed is not None:
-            data = data.shuffle(
-                len(self.shards), seed=fold_seeds(seed, epoch, 0), reshuffle_each_iteration=False
-            )
+        lengths = tf.constant(self.bucket_lengths(), tf.int64)
+        channels = self.feature_config.channels
+
+        def bucket(example):
+            frames = tf.cast(example["feature_lengths"], tf.int64)
+            return tf.searchsorted(lengths, [frames], out_type=tf.int64)[0]
+
+        def pad(number, window):
+            shapes = dict.fromkeys(window.element_spec, [])
+            shapes |= {"features": [lengths[number], channels], "labels": [None]}
+            return window.padded_batch(batch_size, shapes)
+
+        # Examples of about equal length come together.
+        in_order = {"num_parallel_calls": 2, "deterministic": True}
+        data = self._stored_examples(seed, epoch)
+        data = data.map(lambda record, name: shards.parse(record, name, channels), **in_order)
+        data = data.group_by_window(bucket, pad, window_size=batch_size)
+        for function in self.maps:
+            data = data.map(function, **in_order)
+        return data.prefetch(4)
+
+    def _stored_examples(self, seed, epoch):
+        """Dataset of (record, id) of the utterances that are read, in the order of an epoch."""
+        import tensorflow as tf
+        from tensorflow.data import Dataset, TFRecordDataset
+        from tensorflow.data.experimental import assert_cardinality
+
+        # Of each shard: its path, and for each of its records whether it is read, and its id.
+        paths = [str(path) for path, _ in self.shards]
+        entries = [entry for _, entries in self.shards for entry in entries]
+        counts = [len(entries) for _, entries in self.shards]
+        keep = tf.RaggedTensor.from_row_lengths([self.keep(entry) for entry in entries], counts)
+        names = tf.RaggedTensor.from_row_lengths([entry.id for entry in entries], counts)
+        data = Dataset.from_tensor_slices((paths, keep, names))
+
+        def shuffled(data, size, purpose):
+            if seed is None:
+                return data
+            seeds = fold_seeds(seed, epoch, purpose)
+            return data.shuffle(size, seeds, reshuffle_each_iteration=False)
 
         def read(path, keep, names):
-            records = tf.data.TFRecordDataset(path).concatenate(tf.data.Dataset.from_tensors(""))
-            pairs = tf.data.Dataset.zip(records, tf.data.Dataset.from_tensor_slices((keep, names)))
-            needed = pairs.filter(
-                lambda record, row: tf.where(row[1] == "", record != "", row[0] | (record == ""))
-            )
-            return needed.map(lambda record, row: (record, row[1]))
+            # A record too few, or too many, is an error.
+            count = tf.size(names, tf.int64)
+            records = TFRecordDataset(path).apply(assert_cardinality(count))
+            flags = Dataset.from_tensor_slices(keep)
+            ids = Dataset.from_tensor_slices(names)
+            rows = Dataset.zip(records, flags, ids)
+            rows = rows.filter(lambda record, keep, name: keep)
+            return rows.map(lambda record, keep, name: (record, name))
 
-        data = data.interleave(read, cycle_length=8)
-        if seed is not None:
-            buffer = min(len(self.entries), SHUFFLE_BUFFER)
-            data = data.shuffle(
-                buffer, seed=fold_seeds(seed, epoch, 1), reshuffle_each_iteration=False
-            )
-        channels = self.feature_config.channels
-        data = data.map(
-            lambda record, name: shards.parse(record, name, channels),
-            num_parallel_calls=2,
-            deterministic=True,
-        )
-
-        def pad(bucket, window):
-            padded = {"features": [shapes[bucket], channels], "labels": [None]}
-            return window.padded_batch(batch_size, dict.fromkeys(window.element_spec, []) | padded)
-
-        data = data.group_by_window(
-            lambda e: tf.searchsorted(
-                shapes, [tf.cast(e["feature_lengths"], tf.int64)], out_type=tf.int64
-            )[0],
-            pad,
-            window_size=batch_size,
-        )
-        for function in self.maps:
-            data = data.map(function, num_parallel_calls=2, deterministic=True)
-        return data.prefetch(4)
+        data = shuffled(data, len(self.shards), 0)
+        data = data.interleave(read, cycle_length=CYCLE_LENGTH)
+        return shuffled(data, min(len(self.entries), SHUFFLE_BUFFER), 1)
 
     @contextmanager
     def reading(self):
-        """A loop over `batches` within it fails by an error that names what is damaged, and the cure.
+        """A context for loops over `batches`, in which damage is an error that names file and cure.
 
         Raises
         ------
         RecordsError
-            If a shard is not what its index tells; all such are named.
+            If a shard is not what its index says; all such are named.
         Exception
             Of a function of `map`, as it raised it. All other errors pass as they are.
         """
@@ -331,21 +322,61 @@ class Records:
         except tf.errors.OpError as error:
             if self.errors:
                 raise self.errors[0] from error
-            if "IteratorGetNext" not in str(error):  # of the network, say, and not of what is read
+            # Of the network, say, and not of what is read.
+            if "IteratorGetNext" not in str(error):
                 raise
-            read = zip(self.shards, self.provenance, strict=False)
-            if not (
-                bad := [
-                    str(path)
-                    for (path, entries), made in read
-                    if not shards.verify(path, entries, made)
-                ]
-            ):
+            damaged = self._damaged_shards()
+            if not damaged:
                 raise
-            cure = (
-                "delete what is named and write the records again (notebook 01): the rest is kept"
-            )
-            raise RecordsError(f"{', '.join(bad)}: damaged, or of another index; {cure}") from error
+            problem = "damaged, or of another index"
+            if len(damaged) > 1:
+                problem += f", and so are {', '.join(map(str, damaged[1:]))}"
+            cure = f"delete what is named and {WRITE_AGAIN} (notebook 01): the rest is kept"
+            raise RecordsError(problem, path=damaged[0], cure=cure) from error
+
+    def _damaged_shards(self):
+        """Paths of the shards whose content is not that of their indices."""
+        damaged = []
+        for (path, entries), content in zip(self.shards, self.provenance, strict=False):
+            if not shards.verify(path, entries, content):
+                damaged.append(path)
+        return damaged
+
+
+def _read_indices(folder: Path) -> list:
+    """The (path, index) of each shard of a folder, checked as far as no shard is read."""
+    paths = shards.shard_paths(folder)
+    if not paths:
+        cure = "notebook 01 (or features.write_records) makes them"
+        raise RecordsError("no records here", path=folder, cure=cure)
+    alphabet = _read_alphabet(folder)
+    indices = []
+    for path in paths:
+        index = shards.read_index(path)
+        if not index:
+            raise RecordsError("shard or index is not whole", path=path, cure=WRITE_AGAIN)
+        if index["alphabet"] != alphabet:
+            problem = f"not in the alphabet of {folder / VOCABULARY_FILE}"
+            raise RecordsError(problem, path=path, cure=WRITE_AGAIN)
+        indices.append((path, index))
+    return indices
+
+
+def _read_alphabet(folder):
+    """The alphabet of a folder of records that was finished."""
+    path = folder / VOCABULARY_FILE
+    if not path.exists():
+        cure = f"{WRITE_AGAIN}: what is there is kept"
+        raise RecordsError("never finished", path=folder, cure=cure)
+    try:
+        return parse_json(path.read_bytes()).get("alphabet")
+    except ValueError as error:
+        raise RecordsError(f"not whole ({error})", path=path, cure=WRITE_AGAIN) from error
+
+
+def _encoding(index):
+    """What the records of one network must have in common."""
+    return index["features"], index["alphabet"]
 
 
 def fold_seeds(*numbers) -> int:

@@ -1,15 +1,20 @@
-"""One shard of records: an example as a TFRecord, and the index beside the file that tells what is in it."""
+"""One shard of records: examples in a TFRecord file, with an index of them beside it.
+
+Numbered files `00000.tfrecord` and `00000.json` are shards; others in the folder are left alone.
+"""
 
 import hashlib
 import json
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from pathlib import Path
 
 from lttlib.features.spectral import FeatureConfig
-from lttlib.files import parse_json, verify_checksum
+from lttlib.files import atomic_write, parse_json, verify_checksum, with_checksum, write_json
+from lttlib.speech import text
 
-NUMBER = "[0-9]" * 5  # names of the files of a shard; others in the folder are nobody's business
-KINDS = {
+NUMBER = "[0-9]" * 5
+# Of an index.
+FIELD_TYPES = {
     "fingerprint": str,
     "bytes": int,
     "sha256": str,
@@ -17,12 +22,21 @@ KINDS = {
     "alphabet": str,
     "seconds": float,
 }
-ROWS = {"entries": (str, str, int, int, int), "rejected": (str, int | float, str, str)}
+ROW_TYPES = {"entries": (str, str, int, int, int), "rejected": (str, int | float, str, str)}
 
 
 @dataclass(frozen=True)
 class Entry:
-    """What the index says of one utterance: frames and characters, and the least output frames that CTC needs."""
+    """One utterance in an index.
+
+    Attributes
+    ----------
+    id, speaker : str
+    frames, characters : int
+        Of its features and its labels.
+    min_frames : int
+        Least output frames for which CTC has a finite loss.
+    """
 
     id: str
     speaker: str
@@ -31,99 +45,207 @@ class Entry:
     min_frames: int
 
 
-def serialise(made) -> bytes:
+@dataclass(frozen=True)
+class Shard:
+    """A shard as it is to be written.
+
+    Attributes
+    ----------
+    path : Path
+    tasks : list of (speech.Utterance, float)
+        Utterances and their speeds.
+    config : FeatureConfig
+    alphabet : str
+    fingerprint : str
+        Changes with whatever the content depends on.
+    """
+
+    path: Path
+    tasks: list
+    config: FeatureConfig
+    alphabet: str
+    fingerprint: str
+
+    def is_current(self) -> bool:
+        """Whether the shard on disk is whole and what would be written."""
+        return read_index(self.path).get("fingerprint") == self.fingerprint
+
+
+def plan(tasks, folder: Path, config, alphabet, shard_size) -> list:
+    """The shards of a folder, each of the next `shard_size` tasks."""
+    shards = []
+    for start in range(0, len(tasks), shard_size):
+        part = tasks[start : start + shard_size]
+        path = _shard_path(folder, len(shards))
+        shards.append(Shard(path, part, config, alphabet, fingerprint(part, config, alphabet)))
+    return shards
+
+
+def write(shard: Shard, results, bar) -> None:
+    """Write a shard and its index from what `make_examples` yields for its tasks."""
+    import tensorflow as tf
+
+    # Without an index, a shard that is begun does not count.
+    index_path = shard.path.with_suffix(".json")
+    index_path.unlink(missing_ok=True)
+
+    entries = []
+    rejected = []
+    seconds = 0.0
+    digest = hashlib.sha256()
+    with atomic_write(shard.path) as temporary, tf.io.TFRecordWriter(str(temporary)) as writer:
+        for (utterance, speed), example, reason in results:
+            bar.update()
+            if reason:
+                rejected.append([utterance.id, speed, str(utterance.audio), reason])
+                continue
+            record = serialise(example)
+            writer.write(record)
+            digest.update(record)
+            entries.append(astuple(_entry(example)))
+            seconds += example["seconds"]
+
+    index = {
+        "bytes": shard.path.stat().st_size,
+        "sha256": digest.hexdigest(),
+        "features": shard.config.to_json(),
+        "alphabet": shard.alphabet,
+        "seconds": seconds,
+        "entries": entries,
+        "rejected": rejected,
+    }
+    # The fingerprint holds times of sound files: within the checksum, it would make that of every
+    # copy of a corpus another one.
+    write_json(index_path, {"fingerprint": shard.fingerprint} | with_checksum(index))
+
+
+def _entry(example):
+    frames = len(example["features"])
+    labels = example["labels"]
+    min_frames = text.min_ctc_frames(labels)
+    return Entry(example["id"], example["speaker"], frames, len(labels), min_frames)
+
+
+def serialise(example) -> bytes:
     """An example of `features.make_example` as a record."""
     import tensorflow as tf
 
-    def blob(value):
+    def of_bytes(value):
         return tf.train.Feature(bytes_list=tf.train.BytesList(value=[value]))
 
-    labels = tf.train.Feature(int64_list=tf.train.Int64List(value=made["labels"]))
-    fields = {name: blob(made[name].encode()) for name in ("id", "speaker", "text")}
-    fields |= {"features": blob(made["features"].tobytes()), "labels": labels}
-    return tf.train.Example(features=tf.train.Features(feature=fields)).SerializeToString(
-        deterministic=True
-    )
+    fields = {
+        "id": of_bytes(example["id"].encode()),
+        "speaker": of_bytes(example["speaker"].encode()),
+        "text": of_bytes(example["text"].encode()),
+        "features": of_bytes(example["features"].tobytes()),
+        "labels": tf.train.Feature(int64_list=tf.train.Int64List(value=example["labels"])),
+    }
+    message = tf.train.Example(features=tf.train.Features(feature=fields))
+    return message.SerializeToString(deterministic=True)
 
 
 def parse(record, name, channels):
-    """The tensors of a record, which must be the one of the utterance that the index names."""
+    """The tensors of a record, which must be of the utterance that the index names."""
     import tensorflow as tf
 
-    strings = dict.fromkeys(
-        ("id", "speaker", "text", "features"), tf.io.FixedLenFeature([], tf.string)
-    )
-    labels = {"labels": tf.io.FixedLenSequenceFeature([], tf.int64, allow_missing=True)}
-    fields = tf.io.parse_single_example(record, strings | labels)
-    tf.debugging.Assert(
-        fields["id"] == name, ["in the place of", name, "the shard holds", fields["id"]]
-    )
-    fields["features"] = tf.reshape(
-        tf.io.decode_raw(fields["features"], tf.float32), [-1, channels]
-    )
-    fields["feature_lengths"] = tf.shape(fields["features"])[0]
-    fields["labels"] = tf.cast(fields["labels"], tf.int32)
-    fields["label_lengths"] = tf.shape(fields["labels"])[0]
-    return fields
+    string = tf.io.FixedLenFeature([], tf.string)
+    numbers = tf.io.FixedLenSequenceFeature([], tf.int64, allow_missing=True)
+    fields = {
+        "id": string,
+        "speaker": string,
+        "text": string,
+        "features": string,
+        "labels": numbers,
+    }
+    example = tf.io.parse_single_example(record, fields)
+    message = ["in the place of", name, "the shard holds", example["id"]]
+    tf.debugging.Assert(example["id"] == name, message)
+
+    # [frames, channels] and [characters]
+    values = tf.io.decode_raw(example["features"], tf.float32)
+    example["features"] = tf.reshape(values, [-1, channels])
+    example["feature_lengths"] = tf.shape(example["features"])[0]
+    example["labels"] = tf.cast(example["labels"], tf.int32)
+    example["label_lengths"] = tf.shape(example["labels"])[0]
+    return example
 
 
-def fingerprint(tasks, features, alphabet) -> str:
-    """Changes with whatever the content of a shard depends on; a file is known by its size and time."""
-    facts = {"format": "shard 1", "features": features.to_json(), "alphabet": alphabet, "tasks": []}
+def fingerprint(tasks, config, alphabet) -> str:
+    """Hash of whatever the content of a shard depends on; a sound file by its size and time."""
+    described = []
     for utterance, speed in tasks:
         stat = utterance.audio.stat() if utterance.audio.exists() else None
-        about = {
+        description = {
             "id": utterance.id,
             "speaker": utterance.speaker,
             "split": utterance.split,
             "text": utterance.text,
-        }
-        about |= {
             "audio": str(utterance.audio),
             "file": stat and [stat.st_size, stat.st_mtime_ns],
             "speed": speed,
         }
-        facts["tasks"].append(about)
-    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+        described.append(description)
+    content = {
+        "format": "shard 1",
+        "features": config.to_json(),
+        "alphabet": alphabet,
+        "tasks": described,
+    }
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def _shard_path(folder, number):
+    return folder / f"{number:05d}.tfrecord"
 
 
 def shard_paths(folder: Path) -> list:
-    """Paths of the shards that a folder holds, or that an index or a gap in their numbers shows to be missing."""
+    """Paths of all shards from 0 to the last, including missing ones."""
     numbers = {int(path.stem) for path in folder.glob(f"{NUMBER}.*")}
-    return [folder / f"{number:05d}.tfrecord" for number in range(max(numbers, default=-1) + 1)]
+    return [_shard_path(folder, number) for number in range(max(numbers, default=-1) + 1)]
+
+
+def remove_surplus(folder: Path, count: int) -> None:
+    """Remove all files of shards but the first ones."""
+    for path in folder.glob(f"{NUMBER}.*"):
+        if int(path.stem) >= count:
+            path.unlink()
 
 
 def read_index(shard: Path) -> dict:
-    """The index of a shard; empty if either is missing, it is damaged, or the shard has another size than it tells."""
+    """The index of a shard; empty if one of the two is missing or damaged, as far as sizes show."""
     try:
-        found = parse_json(shard.with_suffix(".json").read_bytes())
-        # The times of sound files are in the fingerprint: a seal of it would make every corpus another one.
-        found = {"fingerprint": found.pop("fingerprint")} | verify_checksum(found)
-        FeatureConfig.from_json(found["features"])
-        whole = all(type(found[name]) is kind for name, kind in KINDS.items())
-        for name, kinds in ROWS.items():
-            whole &= all(
-                len(row) == len(kinds) and all(map(isinstance, row, kinds)) for row in found[name]
-            )
-        return found if whole and found["bytes"] == shard.stat().st_size else {}
+        index = parse_json(shard.with_suffix(".json").read_bytes())
+        index = {"fingerprint": index.pop("fingerprint")} | verify_checksum(index)
+        FeatureConfig.from_json(index["features"])
+        valid = _has_types(index) and index["bytes"] == shard.stat().st_size
     except (FileNotFoundError, KeyError, TypeError, ValueError):
         return {}
+    return index if valid else {}
+
+
+def _has_types(index):
+    """Whether an index has the fields and rows of this version."""
+    for name, kind in FIELD_TYPES.items():
+        if type(index[name]) is not kind:
+            return False
+    for name, kinds in ROW_TYPES.items():
+        for row in index[name]:
+            if len(row) != len(kinds) or not all(map(isinstance, row, kinds)):
+                return False
+    return True
 
 
 def verify(shard: Path, entries, sha256) -> bool:
     """Whether the shard holds the records of its entries, and just the bytes that were written."""
     import tensorflow as tf
 
-    content, names = hashlib.sha256(), []
+    digest = hashlib.sha256()
+    names = []
     try:
         for record in tf.data.TFRecordDataset(str(shard)).as_numpy_iterator():
-            content.update(record)
-            names.append(
-                tf.train.Example.FromString(record)
-                .features.feature["id"]
-                .bytes_list.value[0]
-                .decode()
-            )
+            digest.update(record)
+            example = tf.train.Example.FromString(record)
+            names.append(example.features.feature["id"].bytes_list.value[0].decode())
     except (tf.errors.DataLossError, tf.errors.NotFoundError):
         return False
-    return content.hexdigest() == sha256 and names == [entry.id for entry in entries]
+    return digest.hexdigest() == sha256 and names == [entry.id for entry in entries]

@@ -1,4 +1,4 @@
-"""Records: what is written, what is left out and why, what survives a crash, and in what order it is read."""
+"""Records: what is written, what is left out and why, what survives a crash, how it is read."""
 
 import csv
 import hashlib
@@ -13,61 +13,90 @@ import numpy as np
 import pytest
 import soundfile
 import tensorflow as tf
+from builders import NOISE_CONFIG as CONFIG
+from builders import WORKSPACE_FEATURES
+from damage import assert_refused, cuts, naming, remove, rows, series
+from damage import content as contents_of
 
+from lttlib import Error
 from lttlib.features import (
     FeatureConfig,
     Records,
     RecordsError,
     extract,
     load_audio,
-    workers,
+    shards,
     write_records,
 )
-from lttlib.speech import Utterance, text
+from lttlib.speech import Utterance, read_corpus, text
 
-FEATURES = FeatureConfig(sampling_rate=8000)
 WORDS = "ONE TWO THREE FOUR FIVE SIX SEVEN EIGHT NINE BALLOON".split()
+SPEEDS = (1.0, 0.9)
 
 
-def utterance(folder, number, words=None, wave=None, sampling_rate=8000, name="{}.flac", **how):
-    """One recording: noise of 0.4 to 1.4 s, unless a wave is given."""
-    noise = np.random.default_rng(number)
+def noise(samples, seed=0):
+    return np.random.default_rng(seed).normal(scale=0.1, size=samples)
+
+
+def write_wave(folder, number, wave, suffix=".flac", **options):
+    path = folder / f"u{number:03d}{suffix}"
+    soundfile.write(path, wave, 8000, **options)
+    return path
+
+
+def make_utterance(folder, number, words=None, wave=None, path=None):
+    """One recording: noise of 0.4 to 1.4 s, unless a wave or a file is given."""
     if wave is None:
-        wave = noise.normal(scale=0.1, size=noise.integers(3200, 11200))
-    path = folder / name.format(f"u{number:03d}")
-    soundfile.write(path, wave, sampling_rate, **how)
-    words = WORDS[number % len(WORDS)] if words is None else words
+        generator = np.random.default_rng(number)
+        wave = generator.normal(scale=0.1, size=generator.integers(3200, 11200))
+    if path is None:
+        path = write_wave(folder, number, wave)
+    if words is None:
+        words = WORDS[number % len(WORDS)]
     return Utterance(f"u{number:03d}", f"s{number % 3}", "train", path, words)
 
 
 @pytest.fixture
-def some(tmp_path):
-    return [utterance(tmp_path, number) for number in range(10)]
+def utterances(tmp_path):
+    return [make_utterance(tmp_path, number) for number in range(10)]
 
 
 @pytest.fixture(scope="module")
-def forty(tmp_path_factory):
-    """40 utterances at two speeds, written in shards of 7."""
-    folder = tmp_path_factory.mktemp("forty")
-    utterances = [utterance(folder, number) for number in range(40)]
-    write_records(
-        utterances, folder / "records", FEATURES, speeds=(1.0, 0.9), cores=1, shard_size=7
-    )
-    return utterances, folder / "records"
+def corpus(tmp_path_factory):
+    """40 utterances."""
+    folder = tmp_path_factory.mktemp("corpus")
+    return [make_utterance(folder, number) for number in range(40)]
 
 
-def content(folder):
-    """Every file of a folder but the indices' fingerprints, which hold times."""
+@pytest.fixture(scope="module")
+def folder(corpus, tmp_path_factory):
+    """The corpus at two speeds, written in shards of 7."""
+    folder = tmp_path_factory.mktemp("records")
+    write(corpus, folder, speeds=SPEEDS, shard_size=7)
+    return folder
+
+
+def write(utterances, folder, **options):
+    """Write records by one process; options may name other features, too."""
+    return write_records(utterances, folder, **{"config": CONFIG, "cores": 1} | options)
+
+
+def read_files(folder):
+    """Every file of a folder, but without the indices' fingerprints, which hold times."""
     files = {path.name: path.read_bytes() for path in folder.iterdir()}
     for name in files:
         if name[:5].isdigit() and name.endswith(".json"):
-            files[name] = {
-                key: value for key, value in json.loads(files[name]).items() if key != "fingerprint"
-            }
+            index = json.loads(files[name])
+            del index["fingerprint"]
+            files[name] = index
     return files
 
 
-def times(folder):
+def read_json(path):
+    return json.loads(path.read_text())
+
+
+def modification_times(folder):
     return {path.name: path.stat().st_mtime_ns for path in folder.glob("*.tfrecord")}
 
 
@@ -75,160 +104,140 @@ def ids(dataset):
     return [name.decode() for batch in dataset for name in batch["id"].numpy()]
 
 
+def ids_at_both_speeds(utterances):
+    return sorted(u.id + suffix for u in utterances for suffix in ("", "@0.9"))
+
+
 # Writing
 
 
-def test_the_files_do_not_depend_on_the_number_of_processes(tmp_path, some):
+def test_write_records_gives_the_same_files_for_any_number_of_processes(tmp_path, utterances):
     for cores in (1, 2):
-        done = write_records(some, tmp_path / f"{cores}", FEATURES, cores=cores, shard_size=4)
-        assert done["examples"] == 10 and done["shards_made"] == 3 and done["rejected"] == 0
-    assert content(tmp_path / "1") == content(tmp_path / "2")
+        result = write(utterances, tmp_path / f"{cores}", cores=cores, shard_size=4)
+        assert result["examples"] == 10 and result["shards_made"] == 3 and result["rejected"] == 0
+    assert read_files(tmp_path / "1") == read_files(tmp_path / "2")
 
 
-def test_hours_are_those_of_the_speech_that_was_written(tmp_path, some):
-    seconds = sum(soundfile.info(u.audio).duration for u in some)
-    assert write_records(some, tmp_path / "r", FEATURES, cores=1)["hours"] == pytest.approx(
-        seconds / 3600
-    )
-
-
-@pytest.mark.parametrize("variable", ["OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"])
-def test_workers_share_the_cores_and_leave_the_environment_as_it_was(variable):
-    before, cores = dict(os.environ), max(2, os.cpu_count())
-    with workers(cores) as pool:
-        assert set(pool([(os.getenv, (variable,), {})] * 3)) == {"1"}
-    assert dict(os.environ) == before
-
-
-@pytest.mark.parametrize(
-    "cores, used", [(3, 3), (0, joblib.cpu_count()), (None, joblib.cpu_count())]
-)
-def test_without_a_number_there_is_a_worker_for_each_core(monkeypatch, cores, used):
-    if used == 1:
-        pytest.skip("a machine of one core")
-    with workers(cores) as pool:
-        assert pool._effective_n_jobs() == used
-
-
-def test_the_callers_backend_computes_the_same_bytes(tmp_path, some):
+def test_write_records_gives_the_same_files_by_the_backend_of_the_caller(tmp_path, utterances):
     """As a cluster's would; its workers are those of joblib's configuration."""
-    write_records(some, tmp_path / "alone", FEATURES, cores=1, shard_size=4)
+    write(utterances, tmp_path / "alone", shard_size=4)
     with joblib.parallel_config("threading", n_jobs=3):
-        with workers() as pool:
-            assert set(pool([(os.getpid, (), {})] * 2)) == {os.getpid()} and pool.n_jobs == 3
-        write_records(some, tmp_path / "threads", FEATURES, shard_size=4)
-    assert content(tmp_path / "threads") == content(tmp_path / "alone")
+        write(utterances, tmp_path / "threads", cores=None, shard_size=4)
+    assert read_files(tmp_path / "threads") == read_files(tmp_path / "alone")
 
 
-def test_a_cluster_can_be_named_by_a_variable(monkeypatch):
-    monkeypatch.setenv("LTT_WORKERS", "threading")
-    with workers() as pool:
-        assert list(pool([(os.getpid, (), {})])) == [os.getpid()]
-    monkeypatch.setenv("LTT_WORKERS", "dusk:tcp://127.0.0.1:1")
-    with pytest.raises(ValueError, match="dusk"), workers():
-        pass
+def test_write_records_returns_the_hours_of_the_speech_that_was_written(tmp_path, utterances):
+    seconds = sum(soundfile.info(utterance.audio).duration for utterance in utterances)
+    result = write(utterances, tmp_path / "r")
+    assert result["hours"] == pytest.approx(seconds / 3600)
 
 
-def test_a_finished_shard_is_not_made_again(tmp_path, some):
-    write_records(some, tmp_path / "r", FEATURES, cores=1, shard_size=4)
-    before, files = times(tmp_path / "r"), content(tmp_path / "r")
-    assert write_records(some, tmp_path / "r", FEATURES, cores=1, shard_size=4)["shards_made"] == 0
-    assert times(tmp_path / "r") == before and content(tmp_path / "r") == files
+@pytest.mark.parametrize("speeds", [(1.0, 1.0), (0.0,), (-1.0, 1.0), (float("nan"),)], ids=str)
+def test_write_records_refuses_impossible_speeds(tmp_path, utterances, speeds):
+    with pytest.raises(Error, match="positive and different"):
+        write(utterances, tmp_path / "r", speeds=speeds)
+    assert not (tmp_path / "r").exists()
+
+
+def test_finished_shard_is_not_made_again(tmp_path, utterances):
+    folder = tmp_path / "r"
+    write(utterances, folder, shard_size=4)
+    times, files = modification_times(folder), read_files(folder)
+    assert write(utterances, folder, shard_size=4)["shards_made"] == 0
+    assert modification_times(folder) == times and read_files(folder) == files
 
 
 @pytest.mark.parametrize("what", ["transcript", "audio", "speaker"])
-def test_one_changed_utterance_remakes_its_shard_only(tmp_path, some, what):
-    write_records(some, tmp_path / "r", FEATURES, cores=1, shard_size=2)
-    before = times(tmp_path / "r")
+def test_changed_utterance_remakes_its_shard_only(tmp_path, utterances, what):
+    folder = tmp_path / "r"
+    write(utterances, folder, shard_size=2)
+    before = modification_times(folder)
     if what == "audio":
-        some[3] = utterance(
-            tmp_path, 3, wave=np.random.default_rng(99).normal(scale=0.1, size=9000)
-        )
-    else:
-        some[3] = replace(
-            some[3], **({"text": "ZERO"} if what == "transcript" else {"speaker": "new"})
-        )
-    assert write_records(some, tmp_path / "r", FEATURES, cores=1, shard_size=2)["shards_made"] == 1
-    assert sum(before[name] != time for name, time in times(tmp_path / "r").items()) == 1
-    write_records(some, tmp_path / "fresh", FEATURES, cores=1, shard_size=2)
-    assert content(tmp_path / "r") == content(tmp_path / "fresh")
+        utterances[3] = make_utterance(tmp_path, 3, wave=noise(9000, seed=99))
+    if what == "transcript":
+        utterances[3] = replace(utterances[3], text="ZERO")
+    if what == "speaker":
+        utterances[3] = replace(utterances[3], speaker="new")
+    assert write(utterances, folder, shard_size=2)["shards_made"] == 1
+    after = modification_times(folder)
+    assert sum(before[name] != after[name] for name in after) == 1
+    write(utterances, tmp_path / "fresh", shard_size=2)
+    assert read_files(folder) == read_files(tmp_path / "fresh")
 
 
 @pytest.mark.parametrize(
     "change",
-    [{"features": FeatureConfig()}, {"speeds": (1.0, 1.1)}, {"alphabet": text.ALPHABET[::-1]}],
+    [{"config": FeatureConfig()}, {"speeds": (1.0, 1.1)}, {"alphabet": text.ALPHABET[::-1]}],
 )
-def test_another_recipe_remakes_every_shard(tmp_path, some, change):
-    write_records(some, tmp_path / "r", FEATURES, cores=1, shard_size=5)
-    recipe = {"features": FEATURES, "cores": 1, "shard_size": 5} | change
-    assert write_records(some, tmp_path / "r", **recipe)["shards_made"] == (
-        4 if "speeds" in change else 2
-    )
-    write_records(some, tmp_path / "fresh", **recipe)
-    assert content(tmp_path / "r") == content(tmp_path / "fresh")
+def test_changed_features_speeds_or_alphabet_remake_every_shard(tmp_path, utterances, change):
+    folder = tmp_path / "r"
+    write(utterances, folder, shard_size=5)
+    result = write(utterances, folder, shard_size=5, **change)
+    assert result["shards_made"] == (4 if "speeds" in change else 2)
+    write(utterances, tmp_path / "fresh", shard_size=5, **change)
+    assert read_files(folder) == read_files(tmp_path / "fresh")
 
 
-def test_a_smaller_corpus_leaves_no_stale_shards(tmp_path, some):
-    write_records(some, tmp_path / "r", FEATURES, cores=1, shard_size=2)
-    write_records(some[:3], tmp_path / "r", FEATURES, cores=1, shard_size=2)
-    write_records(some[:3], tmp_path / "fresh", FEATURES, cores=1, shard_size=2)
-    assert content(tmp_path / "r") == content(tmp_path / "fresh")
-    assert sorted(ids(Records(tmp_path / "r").batches(2))) == ["u000", "u001", "u002"]
+def test_smaller_corpus_leaves_no_stale_shards(tmp_path, utterances):
+    folder = tmp_path / "r"
+    write(utterances, folder, shard_size=2)
+    write(utterances[:3], folder, shard_size=2)
+    write(utterances[:3], tmp_path / "fresh", shard_size=2)
+    assert read_files(folder) == read_files(tmp_path / "fresh")
+    assert sorted(ids(Records(folder).batches(2))) == ["u000", "u001", "u002"]
 
 
-def test_transcripts_and_vocabulary_are_saved_once_as_json(tmp_path, some):
-    write_records(some, tmp_path / "r", FEATURES, cores=1)
-    assert json.loads((tmp_path / "r" / "transcripts.json").read_text()) == {
-        u.id: u.text for u in some
-    }
-    vocabulary = json.loads((tmp_path / "r" / "vocabulary.json").read_text())
-    assert vocabulary == {"alphabet": text.ALPHABET, "blank": 28}
+def test_transcripts_and_vocabulary_are_saved_once_as_json(tmp_path, utterances):
+    folder = tmp_path / "r"
+    write(utterances, folder)
+    transcripts = {utterance.id: utterance.text for utterance in utterances}
+    assert read_json(folder / "transcripts.json") == transcripts
+    vocabulary = {"alphabet": text.ALPHABET, "blank": 28}
+    assert read_json(folder / "vocabulary.json") == vocabulary
 
 
-# What dies midway. An utterance whose text is a number makes the code raise what nobody foresaw.
+# What dies midway. A text that is a number makes the code raise what nobody foresaw.
 
 
 @pytest.mark.parametrize("cores", [1, 2])
-def test_a_first_write_that_dies_midway_does_not_pass_for_whole(tmp_path, cores):
-    some = [utterance(tmp_path, number) for number in range(100)]
-    order = list(range(100))
-    random.Random(0).shuffle(
-        order
-    )  # as `write` mixes them: the last one comes long after the first
-    bad = list(some)
-    bad[order[-1]] = replace(some[order[-1]], text=7)
-    with pytest.raises(AttributeError):
-        write_records(bad, tmp_path / "r", FEATURES, cores=cores, shard_size=1)
-    made = len(times(tmp_path / "r"))
-    assert 0 < made < 100, "the test needs a write that dies in the middle"
-    assert not [path for path in (tmp_path / "r").iterdir() if path.name.startswith(".")]
-    with pytest.raises(RecordsError, match="write"):
-        Records(tmp_path / "r")
-    assert (
-        write_records(some, tmp_path / "r", FEATURES, cores=cores, shard_size=1)["shards_made"]
-        == 100 - made
-    )
-    write_records(some, tmp_path / "fresh", FEATURES, cores=1, shard_size=1)
-    assert content(tmp_path / "r") == content(tmp_path / "fresh")
-
-
-def test_a_rewrite_that_dies_midway_does_not_pass_for_the_old_records(tmp_path, some):
-    write_records(some, tmp_path / "r", FEATURES, cores=1, shard_size=4)
-    bad = [*some[:-1], replace(some[-1], text=7)]
-    with pytest.raises(AttributeError):
-        write_records(
-            bad, tmp_path / "r", FeatureConfig(sampling_rate=8000, n_mfcc=12), cores=1, shard_size=4
-        )
-    with pytest.raises(RecordsError):
-        Records(tmp_path / "r")
-    write_records(some, tmp_path / "r", FEATURES, cores=1, shard_size=4)
-    write_records(some, tmp_path / "fresh", FEATURES, cores=1, shard_size=4)
-    assert content(tmp_path / "r") == content(tmp_path / "fresh")
-
-
-def test_what_a_killed_process_leaves_is_neither_read_nor_kept_as_done(tmp_path, some):
+def test_first_write_that_dies_midway_does_not_pass_for_whole(tmp_path, cores):
     folder = tmp_path / "r"
-    write_records(some, folder, FEATURES, cores=1, shard_size=4)
+    utterances = [make_utterance(tmp_path, number) for number in range(100)]
+    # As they are mixed when they are written: the last one comes long after the first.
+    order = list(range(100))
+    random.Random(0).shuffle(order)
+    broken = list(utterances)
+    broken[order[-1]] = replace(utterances[order[-1]], text=7)
+    with pytest.raises(AttributeError):
+        write(broken, folder, cores=cores, shard_size=1)
+
+    finished = len(modification_times(folder))
+    assert 0 < finished < 100, "the test needs a write that dies in the middle"
+    assert not [path for path in folder.iterdir() if path.name.startswith(".")]
+    with pytest.raises(RecordsError, match="write"):
+        Records(folder)
+    result = write(utterances, folder, cores=cores, shard_size=1)
+    assert result["shards_made"] == 100 - finished
+    write(utterances, tmp_path / "fresh", shard_size=1)
+    assert read_files(folder) == read_files(tmp_path / "fresh")
+
+
+def test_rewrite_that_dies_midway_does_not_pass_for_the_old_records(tmp_path, utterances):
+    folder = tmp_path / "r"
+    write(utterances, folder, shard_size=4)
+    broken = [*utterances[:-1], replace(utterances[-1], text=7)]
+    with pytest.raises(AttributeError):
+        write(broken, folder, config=replace(CONFIG, n_mfcc=12), shard_size=4)
+    with pytest.raises(RecordsError):
+        Records(folder)
+    write(utterances, folder, shard_size=4)
+    write(utterances, tmp_path / "fresh", shard_size=4)
+    assert read_files(folder) == read_files(tmp_path / "fresh")
+
+
+def test_files_of_a_killed_process_are_neither_read_nor_kept_as_done(tmp_path, utterances):
+    folder = tmp_path / "r"
+    write(utterances, folder, shard_size=4)
     half = (folder / "00001.tfrecord").read_bytes()[:1000]
     (folder / ".00001.tfrecord.4711").write_bytes(half)
     assert len(ids(Records(folder).batches(4))) == 10
@@ -236,18 +245,19 @@ def test_what_a_killed_process_leaves_is_neither_read_nor_kept_as_done(tmp_path,
     (folder / "00001.json").unlink()  # it goes before its shard is begun
     with pytest.raises(RecordsError, match="00001.*again"):
         Records(folder)
-    assert write_records(some, folder, FEATURES, cores=1, shard_size=4)["shards_made"] == 1
+    assert write(utterances, folder, shard_size=4)["shards_made"] == 1
     assert len(ids(Records(folder).batches(4))) == 10
 
 
 @pytest.mark.parametrize("size", [0, 1000])
-def test_a_shard_that_was_cut_short_is_neither_read_nor_kept_as_done(tmp_path, some, size):
-    write_records(some, tmp_path / "r", FEATURES, cores=1, shard_size=4)
-    os.truncate(tmp_path / "r" / "00001.tfrecord", size)
+def test_shard_that_was_cut_short_is_neither_read_nor_kept_as_done(tmp_path, utterances, size):
+    folder = tmp_path / "r"
+    write(utterances, folder, shard_size=4)
+    os.truncate(folder / "00001.tfrecord", size)
     with pytest.raises(RecordsError, match="00001.*again"):
-        Records(tmp_path / "r")
-    assert write_records(some, tmp_path / "r", FEATURES, cores=1, shard_size=4)["shards_made"] == 1
-    assert len(ids(Records(tmp_path / "r").batches(4))) == 10
+        Records(folder)
+    assert write(utterances, folder, shard_size=4)["shards_made"] == 1
+    assert len(ids(Records(folder).batches(4))) == 10
 
 
 # What is left out
@@ -255,251 +265,358 @@ def test_a_shard_that_was_cut_short_is_neither_read_nor_kept_as_done(tmp_path, s
 
 def unusable(folder):
     """One utterance of each kind that cannot be used, and the reason that is expected."""
-    noise = np.random.default_rng(0).normal(scale=0.1, size=8000)
     missing = Utterance("u100", "s", "train", folder / "u100.flac", "ONE")
-    broken = utterance(folder, 103)
+    untold = replace(make_utterance(folder, 101), text=None)
+    broken = make_utterance(folder, 103)
     broken.audio.write_bytes(broken.audio.read_bytes()[:300])
-    nothing = utterance(folder, 109, wave=np.zeros(0), name="{}.wav")
+    no_numbers = write_wave(folder, 104, [np.nan] * 800, ".wav", subtype="FLOAT")
+    nothing = write_wave(folder, 109, np.zeros(0), ".wav")
+    loud = np.clip(50 * noise(8000), -1, 1)
     return [
         (missing, "no such audio file"),
-        (replace(utterance(folder, 101), text=None), "no transcript"),
-        (utterance(folder, 102, words=""), "transcript is empty"),
-        (utterance(folder, 110, words=" "), "transcript is empty"),
+        (untold, "no transcript"),
+        (make_utterance(folder, 102, words=""), "transcript is empty"),
+        (make_utterance(folder, 110, words=" "), "transcript is empty"),
         (broken, "readable|ends"),
-        (utterance(folder, 104, wave=[np.nan] * 800, name="{}.wav", subtype="FLOAT"), "not finite"),
-        (utterance(folder, 105, wave=np.zeros(8000)), "silence"),
-        (utterance(folder, 106, wave=np.clip(50 * noise, -1, 1)), "clipped"),
-        (utterance(folder, 107, words="CAFÉ 1"), "'1', 'É'"),
-        (utterance(folder, 108, words="A" * 60, wave=noise), "cannot carry"),
-        (nothing, "0 samples"),
+        (make_utterance(folder, 104, path=no_numbers), "not finite"),
+        (make_utterance(folder, 105, wave=np.zeros(8000)), "silence"),
+        (make_utterance(folder, 106, wave=loud), "clipped"),
+        (make_utterance(folder, 107, words="CAFÉ 1"), "'1', 'É'"),
+        (make_utterance(folder, 108, words="A" * 60, wave=noise(8000)), "cannot carry"),
+        (make_utterance(folder, 109, path=nothing), "0 samples"),
     ]
 
 
-def test_everything_unusable_is_listed_with_its_reason_and_nothing_is_lost(tmp_path, some):
+def read_rejected(folder):
+    with open(folder / "rejected.csv", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_rejected_utterances_are_listed_with_their_reasons_and_nothing_is_lost(
+    tmp_path, utterances
+):
+    folder = tmp_path / "r"
     kinds = unusable(tmp_path)
-    given = [u for u, _ in kinds] + some
-    done = write_records(given, tmp_path / "r", FEATURES, speeds=(1.0, 0.9), cores=1, shard_size=3)
-    assert done["examples"] == 2 * len(some) and done["rejected"] == 2 * len(kinds)
-    assert done["examples"] + done["rejected"] == 2 * len(given)
-    with open(tmp_path / "r" / "rejected.csv", newline="") as file:
-        rows = list(csv.DictReader(file))
-    assert len(rows) == 2 * len(kinds)
-    for bad, reason in kinds:
-        for speed, row in zip(
-            ("0.9", "1.0"), [row for row in rows if row["id"] == bad.id], strict=True
-        ):
-            assert row["speed"] == speed and row["file"] == str(bad.audio)
+    given = [utterance for utterance, _ in kinds] + utterances
+    result = write(given, folder, speeds=SPEEDS, shard_size=3)
+    assert result["examples"] == 2 * len(utterances) and result["rejected"] == 2 * len(kinds)
+    assert result["examples"] + result["rejected"] == 2 * len(given)
+
+    rejected = read_rejected(folder)
+    assert len(rejected) == 2 * len(kinds)
+    for utterance, reason in kinds:
+        slow, normal = (row for row in rejected if row["id"] == utterance.id)
+        assert slow["speed"] == "0.9" and normal["speed"] == "1.0"
+        for row in (slow, normal):
+            assert row["file"] == str(utterance.audio)
             with pytest.raises(ValueError, match=reason):
                 raise ValueError(row["reason"])
-    assert set(json.loads((tmp_path / "r" / "transcripts.json").read_text())) == {
-        u.id for u in some
-    }
-    names = {u.id + at for u in some for at in ("", "@0.9")}
-    assert set(ids(Records(tmp_path / "r").batches(4))) == names, (
-        "a shard of nothing usable must not disturb"
-    )
+
+    assert set(read_json(folder / "transcripts.json")) == {u.id for u in utterances}
+    read = sorted(ids(Records(folder).batches(4)))
+    assert read == ids_at_both_speeds(utterances), "a shard of nothing usable must not disturb"
 
 
-def test_a_label_that_just_fits_is_kept_also_if_a_faster_copy_is_not(tmp_path):
-    words = (
-        "A B" * 17
-    )  # 51 characters, no doubled letters; 8000 samples give 101 frames at 80 a frame
-    fits = utterance(
-        tmp_path, 1, words=words[:51], wave=np.random.default_rng(0).normal(scale=0.1, size=50 * 80)
-    )
-    done = write_records([fits], tmp_path / "r", FEATURES, speeds=(1.0, 1.1), cores=1)
-    assert done["examples"] == done["rejected"] == 1
-    assert json.loads((tmp_path / "r" / "transcripts.json").read_text()) == {fits.id: fits.text}
+def test_label_that_just_fits_is_kept_also_if_a_faster_copy_is_not(tmp_path):
+    # 51 characters, no doubled letters; 4000 samples give 51 frames, one every 80 samples.
+    words = ("A B" * 17)[:51]
+    fitting = make_utterance(tmp_path, 1, words=words, wave=noise(50 * 80))
+    result = write([fitting], tmp_path / "r", speeds=(1.0, 1.1))
+    assert result["examples"] == result["rejected"] == 1
+    assert read_json(tmp_path / "r" / "transcripts.json") == {fitting.id: fitting.text}
 
 
-def test_a_split_without_one_usable_utterance_is_an_error_that_tells_where_to_look(tmp_path):
-    with pytest.raises(RecordsError, match="rejected.csv"):
-        write_records([u for u, _ in unusable(tmp_path)], tmp_path / "r", FEATURES, cores=1)
+def test_split_without_one_usable_utterance_is_an_error_that_says_where_to_look(tmp_path):
+    with pytest.raises(RecordsError, match="rejected.csv") as error:
+        write([utterance for utterance, _ in unusable(tmp_path)], tmp_path / "r")
+    assert error.value.path == tmp_path / "r" and "rejected.csv" in error.value.cure
     with pytest.raises(RecordsError):
         Records(tmp_path / "r")
 
 
-def test_no_more_than_a_shard_is_held_in_memory(tmp_path):
-    wave = np.random.default_rng(0).normal(scale=0.1, size=80000)
-    many = [utterance(tmp_path, number, wave=wave) for number in range(24)]
+def test_damaged_sounds_are_listed_and_the_others_are_written(workspace):
+    sounds = sorted((workspace / "corpus" / "train" / "1" / "1").glob("*.flac"))
+    sounds[0].write_bytes(sounds[0].read_bytes()[:-200])
+    soundfile.write(sounds[1], [0.1, np.nan] * 2000, 8000, format="WAV", subtype="FLOAT")
+    utterances = read_corpus(workspace / "corpus", "train")
+    result = write(utterances, workspace / "new", config=WORKSPACE_FEATURES)
+    assert (result["examples"], result["rejected"]) == (6, 2)
+    rejected = read_rejected(workspace / "new")
+    assert [row["file"] for row in rejected] == [str(path) for path in sounds[:2]]
+    assert all(row["file"] in row["reason"] for row in rejected)
+
+
+def test_write_records_holds_no_more_than_a_shard_in_memory(tmp_path):
+    wave = noise(80000)
+    utterances = [make_utterance(tmp_path, number, wave=wave) for number in range(24)]
 
     def peak(utterances, name):
         tracemalloc.start()
-        write_records(
-            utterances,
-            tmp_path / name,
-            FeatureConfig("raw", sampling_rate=8000),
-            cores=1,
-            shard_size=4,
-        )
+        write(utterances, tmp_path / name, config=replace(CONFIG, kind="raw"), shard_size=4)
         used = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
         return used
 
-    peak(many[:4], "warm")
-    assert peak(many, "large") < 1.3 * peak(many[:4], "small")
+    peak(utterances[:4], "warm")
+    assert peak(utterances, "large") < 1.3 * peak(utterances[:4], "small")
 
 
 # Reading
 
 
-def test_each_epoch_reads_each_utterance_once_at_each_speed(forty):
-    utterances, folder = forty
-    expected = sorted(u.id + at for u in utterances for at in ("", "@0.9"))
+def test_batches_of_an_epoch_hold_each_utterance_once_at_each_speed(corpus, folder):
+    expected = ids_at_both_speeds(corpus)
     for epoch in (0, 1):
         assert sorted(ids(Records(folder).batches(8, seed=0, epoch=epoch))) == expected
     assert sorted(ids(Records(folder).batches(8))) == expected
 
 
-def test_features_and_labels_are_those_of_the_file_and_padding_is_zero(forty):
-    utterances, folder = forty
-    known = {u.id: u for u in utterances}
-    seen = 0
+def rows_of(batch):
+    """The utterances of a batch, each a dict of arrays."""
+    for number in range(len(batch["id"])):
+        yield {name: values[number].numpy() for name, values in batch.items()}
+
+
+def test_batches_hold_features_and_labels_of_the_file_and_zeros_for_padding(corpus, folder):
+    known = {utterance.id: utterance for utterance in corpus}
+    count = 0
     for batch in Records(folder).batches(8, seed=3):
-        for row in zip(*(batch[key].numpy() for key in sorted(batch)), strict=True):
-            row = dict(zip(sorted(batch), row, strict=True))
+        for row in rows_of(batch):
             name, _, speed = row["id"].decode().partition("@")
-            values = extract(load_audio(known[name].audio, 8000, float(speed or 1)), FEATURES)
+            utterance = known[name]
+            expected = extract(load_audio(utterance.audio, 8000, float(speed or 1)), CONFIG)
             length = row["feature_lengths"]
-            np.testing.assert_array_equal(row["features"][:length], values)
+            np.testing.assert_array_equal(row["features"][:length], expected)
             assert not row["features"][length:].any()
-            assert (
-                text.decode(row["labels"][: row["label_lengths"]])
-                == row["text"].decode()
-                == known[name].text
-            )
-            assert row["speaker"].decode() == known[name].speaker
-            seen += 1
-    assert seen == 80
+            spelt = text.decode(row["labels"][: row["label_lengths"]])
+            assert spelt == row["text"].decode() == utterance.text
+            assert row["speaker"].decode() == utterance.speaker
+            count += 1
+    assert count == 80
 
 
-def test_batches_have_the_names_types_and_ranks_of_the_design(forty):
-    batch = next(iter(Records(forty[1]).batches(8)))
+def test_batches_have_the_names_types_and_ranks_of_the_design(folder):
+    batch = next(iter(Records(folder).batches(8)))
     assert {name: (value.dtype, value.shape.rank) for name, value in batch.items()} == {
-        "id": (tf.string, 1), "speaker": (tf.string, 1), "text": (tf.string, 1), "features": (tf.float32, 3),
-        "feature_lengths": (tf.int32, 1), "labels": (tf.int32, 2), "label_lengths": (tf.int32, 1),
-    }  # fmt: skip
+        "id": (tf.string, 1),
+        "speaker": (tf.string, 1),
+        "text": (tf.string, 1),
+        "features": (tf.float32, 3),
+        "feature_lengths": (tf.int32, 1),
+        "labels": (tf.int32, 2),
+        "label_lengths": (tf.int32, 1),
+    }
 
 
-def test_batches_have_few_shapes_and_no_more_padding_than_their_bucket(forty):
-    opened = Records(forty[1])
-    shapes = opened.bucket_lengths()
-    assert len(shapes) <= 8 and shapes == sorted(set(shapes))
-    assert shapes[-1] < max(entry.frames for entry in opened.entries) + 16
+def test_batches_have_few_shapes_and_no_more_padding_than_their_bucket(folder):
+    opened = Records(folder)
+    buckets = opened.bucket_lengths()
+    assert len(buckets) <= 8 and buckets == sorted(set(buckets))
+    assert buckets[-1] < max(entry.frames for entry in opened.entries) + 16
     for batch in opened.batches(8, seed=0):
-        smallest = [
-            min(shape for shape in shapes if shape >= length)
-            for length in batch["feature_lengths"].numpy()
-        ]
-        assert set(smallest) == {batch["features"].shape[1]}
+        lengths = batch["feature_lengths"].numpy()
+        smallest = {min(b for b in buckets if b >= length) for length in lengths}
+        assert smallest == {batch["features"].shape[1]}
 
 
 @pytest.mark.parametrize("batch_size", [3, 200])
-def test_steps_are_the_number_of_batches(forty, batch_size):
-    for opened in (Records(forty[1]), Records(forty[1]).filter(lambda entry: entry.frames > 90)):
+def test_num_batches_is_the_number_of_batches(folder, batch_size):
+    opened = Records(folder)
+    for records in (opened, opened.filter(lambda entry: entry.frames > 90)):
         for seed in (None, 5):
-            sizes = [len(batch["id"]) for batch in opened.batches(batch_size, seed=seed)]
-            assert len(sizes) == opened.num_batches(batch_size) and max(sizes) <= batch_size
+            sizes = [len(batch["id"]) for batch in records.batches(batch_size, seed=seed)]
+            assert len(sizes) == records.num_batches(batch_size) and max(sizes) <= batch_size
 
 
-def test_the_order_is_a_function_of_seed_and_epoch(forty):
-    def order(**how):
-        return ids(Records(forty[1]).batches(8, **how))
+def test_order_is_a_function_of_seed_and_epoch(folder):
+    def order(**options):
+        return ids(Records(folder).batches(8, **options))
 
     orders = [order(), order(seed=0, epoch=0), order(seed=0, epoch=1), order(seed=1, epoch=0)]
     assert len(set(map(tuple, orders))) == 4
     assert orders[0] == order()
-    dataset = Records(forty[1]).batches(8, seed=1, epoch=0)
+    dataset = Records(folder).batches(8, seed=1, epoch=0)
     assert ids(dataset) == ids(dataset) == orders[3]
 
 
-def test_where_composes_and_leaves_the_original_alone(forty):
-    opened = Records(forty[1])
+def test_filter_composes_and_leaves_the_original_alone(corpus, folder):
+    opened = Records(folder)
     slow = opened.filter(lambda entry: entry.id.endswith("@0.9"))
     chosen = slow.filter(lambda entry: entry.speaker == "s1")
-    expected = sorted(f"{u.id}@0.9" for u in forty[0] if u.speaker == "s1")
-    assert (
-        sorted(ids(chosen.batches(4, seed=0)))
-        == sorted(entry.id for entry in chosen.entries)
-        == expected
-    )
+    expected = sorted(f"{u.id}@0.9" for u in corpus if u.speaker == "s1")
+    assert sorted(ids(chosen.batches(4, seed=0))) == expected
+    assert sorted(entry.id for entry in chosen.entries) == expected
     assert len(opened.entries) == 80 and len(slow.entries) == 40
     with pytest.raises(RecordsError, match="no utterance is left"):
         chosen.filter(lambda entry: False).batches(4)
 
 
-def test_by_shard_covers_each_utterance_once_under_the_hash_of_its_file(forty):
-    opened = Records(forty[1])
-    shards = dict(opened.split_by_shard())
-    assert len(shards) == 12 and list(shards) == opened.provenance
-    assert sorted(name for part in shards.values() for name in ids(part.batches(4))) == sorted(
-        ids(opened.batches(8))
-    )
-    for (content, part), path in zip(
-        shards.items(), sorted(forty[1].glob("*.tfrecord")), strict=True
-    ):
-        raw = [record.numpy() for record in tf.data.TFRecordDataset(str(path))]
-        assert content == hashlib.sha256(b"".join(raw)).hexdigest() and part.provenance == [content]
-        assert [entry.id for entry in part.entries] == [tf.train.Example.FromString(r).features.feature["id"]
-                                                        .bytes_list.value[0].decode() for r in raw]  # fmt: skip
+def id_of(record):
+    example = tf.train.Example.FromString(record)
+    return example.features.feature["id"].bytes_list.value[0].decode()
+
+
+def test_split_by_shard_covers_each_utterance_once_under_the_hash_of_its_file(folder):
+    opened = Records(folder)
+    parts = dict(opened.split_by_shard())
+    assert len(parts) == 12 and list(parts) == opened.provenance
+    read = [name for part in parts.values() for name in ids(part.batches(4))]
+    assert sorted(read) == sorted(ids(opened.batches(8)))
+    paths = sorted(folder.glob("*.tfrecord"))
+    for (content, part), path in zip(parts.items(), paths, strict=True):
+        records = [record.numpy() for record in tf.data.TFRecordDataset(str(path))]
+        assert content == hashlib.sha256(b"".join(records)).hexdigest()
+        assert part.provenance == [content]
+        assert [entry.id for entry in part.entries] == [id_of(record) for record in records]
     assert len(opened.shards) == len(opened.provenance) == 12
 
 
-def test_by_shard_keeps_to_what_where_chose(forty):
-    known = {"u007", "u007@0.9", "u031"}
-    chosen = Records(forty[1]).filter(lambda entry: entry.id in known)
-    parts = list(chosen.split_by_shard())
-    assert len(parts) <= 3 and all(part.entries for _, part in parts), (
-        "a shard of which nothing is read is left out"
-    )
-    assert sorted(name for _, part in parts for name in ids(part.batches(4))) == sorted(known)
+def test_split_by_shard_keeps_to_what_a_filter_chose(folder):
+    names = {"u007", "u007@0.9", "u031"}
+    chosen = Records(folder).filter(lambda entry: entry.id in names)
+    parts = [part for _, part in chosen.split_by_shard()]
+    assert len(parts) <= 3
+    assert all(part.entries for part in parts), "a shard of which nothing is read is left out"
+    read = [name for part in parts for name in ids(part.batches(4))]
+    assert sorted(read) == sorted(names)
 
 
-def test_mapped_passes_each_batch_through_its_functions_in_order_and_changes_the_contents(forty):
-    opened = Records(forty[1])
+def test_map_passes_batches_through_its_functions_in_order_and_changes_the_provenance(folder):
+    def add_sizes(batch):
+        return batch | {"sizes": tf.strings.length(batch["text"])}
+
+    def add_doubled(batch):
+        return batch | {"doubled": 2 * batch["sizes"]}
+
+    opened = Records(folder)
     before = list(opened.provenance)
-    once = opened.map(lambda batch: batch | {"sizes": tf.strings.length(batch["text"])}, "sizes")
-    twice = once.map(lambda batch: batch | {"doubled": 2 * batch["sizes"]}, "doubled")
+    once = opened.map(add_sizes, "sizes")
+    twice = once.map(add_doubled, "doubled")
     assert opened.provenance == before and twice.provenance == [*before, "sizes", "doubled"]
-    seen = []
+    read = []
     for batch in twice.filter(lambda entry: entry.speaker == "s1").batches(4, seed=2):
         np.testing.assert_array_equal(batch["doubled"], 2 * batch["label_lengths"])
-        seen += [name.decode() for name in batch["id"].numpy()]
-    assert sorted(seen) == sorted(entry.id for entry in opened.entries if entry.speaker == "s1")
-    assert (
-        "sizes" not in opened.batches(4).element_spec
-        and "doubled" not in once.batches(4).element_spec
-    )
+        read += [name.decode() for name in batch["id"].numpy()]
+    expected = sorted(entry.id for entry in opened.entries if entry.speaker == "s1")
+    assert sorted(read) == expected
+    assert "sizes" not in opened.batches(4).element_spec
+    assert "doubled" not in once.batches(4).element_spec
     assert [content for content, _ in twice.split_by_shard()] == before
 
 
-def test_entries_tell_frames_characters_and_what_ctc_needs(forty):
-    known = {u.id: u for u in forty[0]}
-    for entry in Records(forty[1]).entries:
+def test_entries_have_the_characters_and_the_frames_that_ctc_needs(corpus, folder):
+    known = {utterance.id: utterance for utterance in corpus}
+    for entry in Records(folder).entries:
         words = known[entry.id.partition("@")[0]].text
         assert entry.characters == len(words)
         assert entry.min_frames == len(words) + {"THREE": 1, "BALLOON": 2}.get(words, 0)
 
 
-def test_folders_are_read_as_one(tmp_path, some, forty):
-    moved = [replace(u, id=f"v{u.id}") for u in some]
-    write_records(moved, tmp_path / "r", FEATURES, cores=1, shard_size=3)
-    both = Records(forty[1], tmp_path / "r")
+def test_several_folders_are_read_as_one(tmp_path, utterances, folder):
+    renamed = [replace(utterance, id=f"v{utterance.id}") for utterance in utterances]
+    write(renamed, tmp_path / "r", shard_size=3)
+    both = Records(folder, tmp_path / "r")
     assert len(ids(both.batches(8, seed=0))) == len(set(ids(both.batches(8)))) == 90
 
 
 @pytest.mark.parametrize(
     "other",
-    [{"features": FeatureConfig(sampling_rate=8000, n_mfcc=12)}, {"alphabet": text.ALPHABET[::-1]}],
+    [{"config": replace(CONFIG, n_mfcc=12)}, {"alphabet": text.ALPHABET[::-1]}],
 )
-def test_records_of_different_features_or_alphabets_are_not_mixed(tmp_path, some, forty, other):
-    write_records(some, tmp_path / "r", **{"features": FEATURES, "cores": 1} | other)
-    with pytest.raises(RecordsError, match="different"):
-        Records(forty[1], tmp_path / "r")
+def test_records_of_different_features_or_alphabets_are_not_mixed(
+    tmp_path, utterances, folder, other
+):
+    write(utterances, tmp_path / "r", **other)
+    with pytest.raises(RecordsError, match="different") as error:
+        Records(folder, tmp_path / "r")
+    assert error.value.path == tmp_path / "r" / "00000.tfrecord" and error.value.cure
 
 
-@pytest.mark.parametrize("folder", ["empty", "absent"])
-def test_a_folder_without_records_is_an_error_that_names_it_and_the_cure(tmp_path, folder):
+@pytest.mark.parametrize("name", ["empty", "absent"])
+def test_folder_without_records_is_an_error_that_names_it_and_the_cure(tmp_path, name):
     (tmp_path / "empty").mkdir()
-    with pytest.raises(RecordsError, match=f"{folder}.*01"):
-        Records(tmp_path / folder)
+    with pytest.raises(RecordsError, match=f"{name}.*01") as error:
+        Records(tmp_path / name)
+    assert error.value.path == tmp_path / name and "notebook 01" in error.value.cure
+
+
+# Damage. That of shards and indices is in their own tests.
+
+VOCABULARY = "records/vocabulary.json"
+OTHER_VOCABULARY = contents_of(VOCABULARY, b'{"alphabet": "AB"}')
+SHARD = "records/00000.tfrecord"
+CURE = "write (the|these) records again"
+
+
+def open_records(workspace, path):
+    Records(workspace / "records")
+
+
+def cuts_of_text(whole):
+    """Without the line's end, of which the loss is none."""
+    return cuts(10)(whole.rstrip())
+
+
+def row(kind, damage):
+    return kind, damage, open_records, RecordsError, CURE
+
+
+BAD_VOCABULARIES = [
+    row("vocabulary missing", remove(VOCABULARY, "records")),
+    row("vocabulary cut", series(VOCABULARY, cuts_of_text)),
+    row("vocabulary is a number", contents_of(VOCABULARY, b"28")),
+    row("vocabulary of another alphabet", naming(SHARD, OTHER_VOCABULARY)),
+]
+
+
+@rows(BAD_VOCABULARIES)
+def test_damaged_vocabulary_is_refused(workspace, damage, use, error, cure):
+    assert_refused(workspace, damage, use, error, cure)
+
+
+def test_vocabulary_of_another_alphabet_than_the_shards_is_named_as_well(workspace):
+    list(OTHER_VOCABULARY(workspace))
+    with pytest.raises(RecordsError, match="00000.tfrecord: not in the alphabet of") as error:
+        open_records(workspace, None)
+    assert str(workspace / VOCABULARY) in str(error.value)
+
+
+def test_reading_lets_errors_pass_that_are_not_of_reading(workspace, monkeypatch):
+    opened = Records(workspace / "records")
+    errors = (
+        tf.errors.InvalidArgumentError(None, None, "a loss"),
+        ValueError("other"),
+        KeyboardInterrupt(),
+    )
+    with monkeypatch.context() as patch:
+        patch.setattr(shards, "verify", lambda *_: pytest.fail("nobody wants to wait for it"))
+        for error in errors:
+            with pytest.raises(type(error)) as caught, opened.reading():
+                raise error
+            assert caught.value is error
+
+    def reshape(batch):
+        return batch | {"x": tf.reshape(batch["features"], [7, 11, 13])}
+
+    broken = opened.map(reshape, "x")
+    with pytest.raises(tf.errors.InvalidArgumentError, match="reshape"), broken.reading():
+        list(broken.batches(3))
+
+
+def test_reading_forgets_an_error_of_an_earlier_one(workspace):
+    opened = Records(workspace / "records")
+    opened.errors.append(Error("of before"))
+    path = workspace / "records" / "00000.tfrecord"
+    path.write_bytes(bytes(path.stat().st_size))
+    with pytest.raises(RecordsError, match="00000.tfrecord: damaged"), opened.reading():
+        list(opened.batches(3))
+
+
+def test_reading_names_all_damaged_shards(workspace):
+    opened = Records(workspace / "records")
+    paths = [path for path, _ in opened.shards[:2]]
+    for path in paths:
+        path.write_bytes(bytes(path.stat().st_size))
+    with pytest.raises(RecordsError) as error, opened.reading():
+        list(opened.batches(3))
+    assert error.value.path == paths[0] and str(paths[1]) in str(error.value)

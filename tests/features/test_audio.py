@@ -1,0 +1,348 @@
+"""Sound files: read as librosa reads them, resampled, and refused if they are damaged."""
+
+import io
+import struct
+import tracemalloc
+
+import hypothesis
+import librosa
+import numpy as np
+import pytest
+import soundfile
+from builders import WORKSPACE_FEATURES
+from damage import MAX_MEMORY, assert_refused, content, cuts, peak_memory, rows, series
+from hypothesis import strategies
+
+from lttlib.features import AudioError, audio, extract, load_audio
+
+RATE = 16000
+
+
+def chirp(seconds=1.5, seed=0):
+    """A chirp over most of the band, fading, with noise."""
+    time = np.arange(int(seconds * RATE)) / RATE
+    phase = 2 * np.pi * (100 + 0.2 * RATE / seconds * time) * time
+    noise = np.random.default_rng(seed).normal(size=len(time))
+    return (0.3 * np.sin(phase) * np.exp(-time) + 0.01 * noise).astype(np.float32)
+
+
+def sine(hertz, sampling_rate, seconds=1.0):
+    time = np.arange(int(seconds * sampling_rate)) / sampling_rate
+    return 0.5 * np.sin(2 * np.pi * hertz * time)
+
+
+def loudest_frequency(wave, sampling_rate):
+    """Frequency in Hz of the loudest sine."""
+    spectrum = np.abs(np.fft.rfft(wave * np.hanning(len(wave))))
+    return np.argmax(spectrum) * sampling_rate / len(wave)
+
+
+def amplitude(wave):
+    """Amplitude of a sine."""
+    return np.sqrt(2 * np.mean(wave**2))
+
+
+def write(path, wave, sampling_rate=RATE, **options):
+    soundfile.write(path, wave, sampling_rate, **options)
+    return path
+
+
+# What is read
+
+
+@pytest.mark.parametrize("sampling_rate, speech", [(8000, "SpokenDigits"), (16000, "LJSpeech")])
+def test_load_audio_reads_a_file_as_librosa_reads_it(corpora, sampling_rate, speech):
+    path = min((corpora / speech / "dev").glob("*/*/*.flac"))
+    expected, rate = librosa.load(path, sr=None)
+    assert rate == sampling_rate
+    np.testing.assert_array_equal(load_audio(path, rate), expected)
+    ours = load_audio(path, 11025)
+    theirs = librosa.load(path, sr=11025)[0]
+    assert 0 <= len(theirs) - len(ours) <= 1, "librosa rounds the length up"
+    np.testing.assert_allclose(ours, theirs[: len(ours)], atol=1e-6)
+
+
+def test_load_audio_averages_the_channels_of_a_stereo_file(tmp_path):
+    left, right = chirp(seed=1), chirp(seed=2)
+    path = write(tmp_path / "x.wav", np.stack([left, right], axis=1), subtype="FLOAT")
+    np.testing.assert_allclose(load_audio(path, RATE), (left + right) / 2, atol=1e-7)
+
+
+def test_load_audio_reads_a_wav_of_unknown_length_as_a_pipe_writes_it(tmp_path):
+    whole = write(tmp_path / "x.wav", chirp()).read_bytes()
+    unknown = b"\xff" * 4
+    piped = whole[:4] + unknown + whole[8:40] + unknown + whole[44:]
+    (tmp_path / "pipe.wav").write_bytes(piped)
+    assert len(load_audio(tmp_path / "pipe.wav", RATE)) == len(chirp())
+
+
+def test_load_audio_reads_a_whole_file(workspace):
+    load_sound(workspace, workspace / "corpus/train/1/1/1-1-0.flac")
+
+
+# Resampling
+
+
+@pytest.mark.parametrize("sampling_rate", [8000, 16000, 44100, 48000])
+def test_resampling_keeps_frequency_amplitude_and_duration(tmp_path, sampling_rate):
+    path = write(tmp_path / "x.flac", sine(1000, sampling_rate), sampling_rate)
+    wave = load_audio(path, RATE)
+    assert wave.dtype == np.float32 and abs(len(wave) - RATE) <= 1
+    middle = wave[2000:-2000]
+    assert loudest_frequency(middle, RATE) == pytest.approx(1000, abs=1)
+    assert amplitude(middle) == pytest.approx(0.5, abs=1e-3)
+
+
+def test_resampling_filters_what_the_lower_rate_cannot_hold_and_does_not_fold_it(tmp_path):
+    wave = load_audio(write(tmp_path / "x.flac", sine(13000, 48000), 48000), RATE)
+    assert np.abs(wave[2000:-2000]).max() < 1e-3
+
+
+@pytest.mark.parametrize("speed", [0.8, 0.9, 1.1, 1.25])
+@pytest.mark.parametrize("sampling_rate", [8000, 16000])
+def test_speed_scales_duration_and_pitch(tmp_path, speed, sampling_rate):
+    path = write(tmp_path / "x.flac", sine(1000, sampling_rate), sampling_rate)
+    wave = load_audio(path, RATE, speed)
+    assert len(wave) == pytest.approx(RATE / speed, abs=1)
+    middle = wave[2000:-2000]
+    assert loudest_frequency(middle, RATE) == pytest.approx(1000 * speed, abs=2)
+    assert amplitude(middle) == pytest.approx(0.5, abs=1e-3)
+
+
+# What is no whole sound
+
+
+def cut(folder, name, share):
+    """The first part of a file, which is a whole one but for that."""
+    whole = write(folder / f"whole.{name}", chirp()).read_bytes()
+    path = folder / f"cut.{name}"
+    path.write_bytes(whole[: int(share * len(whole))])
+    return path
+
+
+def text_file(folder):
+    (folder / "x.flac").write_bytes(b"7-1-0 HI")
+    return folder / "x.flac"
+
+
+def empty_file(folder):
+    (folder / "x.wav").write_bytes(b"")
+    return folder / "x.wav"
+
+
+def float_file(folder, *samples):
+    return write(folder / "x.wav", np.array(samples), subtype="FLOAT")
+
+
+BROKEN = {
+    "missing": (lambda folder: folder / "missing.flac", "no such"),
+    "a folder": (lambda folder: folder, "no such"),
+    "text named .flac": (text_file, "not readable"),
+    "0 bytes": (empty_file, "not readable"),
+    "0 samples": (lambda folder: write(folder / "x.wav", np.zeros(0)), "0 samples"),
+    "too short for the rate": (
+        lambda folder: write(folder / "x.flac", np.ones(1), 48000),
+        "0 samples",
+    ),
+    "FLAC, last byte missing": (lambda folder: cut(folder, "flac", 0.9999), "readable|ends"),
+    "half a FLAC": (lambda folder: cut(folder, "flac", 0.5), "readable|ends"),
+    "head of a FLAC": (lambda folder: cut(folder, "flac", 0.002), "readable|ends"),
+    "WAV, last bytes missing": (lambda folder: cut(folder, "wav", 0.9999), "ends"),
+    "half a WAV": (lambda folder: cut(folder, "wav", 0.5), "ends"),
+    "half an AIFF": (lambda folder: cut(folder, "aiff", 0.5), "ends"),
+    "NaN": (lambda folder: float_file(folder, 0.1, np.nan), "not finite"),
+    "infinite": (lambda folder: float_file(folder, 0.1, -np.inf), "not finite"),
+}
+
+
+@pytest.mark.parametrize("kind", BROKEN)
+def test_load_audio_refuses_what_is_no_whole_sound_and_names_the_file(tmp_path, kind):
+    make, reason = BROKEN[kind]
+    path = make(tmp_path)
+    with pytest.raises(AudioError, match=reason) as error:
+        load_audio(path, RATE)
+    assert str(path) in str(error.value)
+    assert error.value.path == path and error.value.cure
+
+
+# Damaged files
+
+
+def wave_file(values=None, form="WAV", rate=8000, **options):
+    """The bytes of a sound file, of half a second of noise by default."""
+    file = io.BytesIO()
+    if values is None:
+        values = np.random.default_rng(0).normal(scale=0.1, size=4000)
+    soundfile.write(file, values, rate, format=form, **options)
+    return file.getvalue()
+
+
+def sound(name, data):
+    return content(f"sound/{name}", data)
+
+
+def patched_wave(place, value, form="WAV"):
+    """A file with other bytes at one place of its head."""
+    data = bytearray(wave_file(form=form))
+    data[place : place + len(value)] = value
+    return bytes(data)
+
+
+def four_bytes(number):
+    return struct.pack("<I", number)
+
+
+def float_wave(values):
+    return wave_file(values, subtype="FLOAT")
+
+
+def bomb(workspace):
+    """Silence, of which a few bytes hold any amount."""
+    path = workspace / "sound" / "bomb.flac"
+    with soundfile.SoundFile(path, "w", 8000, 1, format="FLAC", subtype="PCM_16") as file:
+        file.write(np.zeros(2**22, np.int16))
+    assert path.stat().st_size < 2**15
+    yield path
+
+
+def load_sound(workspace, path):
+    # It counts the memory that is asked for; of what is never written to, the system gives nothing.
+    tracemalloc.start()
+    try:
+        load_audio(path, 8000)
+    finally:
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        assert peak < MAX_MEMORY
+
+
+def load_long_sound(workspace, path):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(audio, "MAX_SAMPLES", 2**20)
+        patch.setattr(audio, "BLOCK_VALUES", 2**16)
+        load_audio(path, 8000)
+
+
+CURE = "was it copied whole|copy (or download )?it again|cut it into shorter files|record again"
+
+
+def row(kind, damage, use=load_sound):
+    return kind, damage, use, AudioError, CURE
+
+
+BAD_AUDIO = [
+    row("sound of no bytes", sound("a.flac", b"")),
+    row("sound is text", sound("a.wav", b"1-1-0 HI\n" * 9)),
+    row(
+        "sound is junk after the head of an MP3",
+        sound("a.mp3", b"\xff\xfb\x90\x00" * 500),
+    ),
+    row("sound without any head", sound("a.raw", bytes(100))),
+    row("sound of no channels", sound("a.wav", patched_wave(22, b"\0\0"))),
+    row("sound of 65535 channels", sound("a.wav", patched_wave(22, b"\xff\xff"))),
+    row("sound of 0 Hz", sound("a.wav", patched_wave(24, four_bytes(0)))),
+    row("sound of 1 Hz", sound("a.wav", patched_wave(24, four_bytes(1)))),
+    row("sound of 2^31 - 1 Hz", sound("a.wav", patched_wave(24, four_bytes(2**31 - 1)))),
+    row(
+        "sound of 2 GB less some, as a WAV tells",
+        sound("a.wav", patched_wave(40, four_bytes(0x7FFFEFFE))),
+    ),
+    row(
+        "sound of 2^36 samples, as a FLAC tells",
+        sound("a.flac", patched_wave(22, b"\xff" * 4, form="FLAC")),
+    ),
+    row("sound that unpacks to hours", bomb, load_long_sound),
+    row("sound that is no number", sound("a.wav", float_wave([0.1, np.nan]))),
+    row("sound that is infinite", sound("a.wav", float_wave([0.1, -np.inf]))),
+    row(
+        "sound whose channels add up to infinity",
+        sound("a.wav", float_wave([[3e38, 3e38]] * 9)),
+    ),
+    row("sound cut, FLAC", series("corpus/train/1/1/1-1-0.flac", cuts(20))),
+]
+
+
+@rows(BAD_AUDIO)
+def test_damaged_audio_is_refused(workspace, damage, use, error, cure):
+    assert_refused(workspace, damage, use, error, cure)
+
+
+# Audio of any bytes
+
+WHOLE = [
+    wave_file(),
+    wave_file(subtype="FLOAT"),
+    wave_file(np.zeros((500, 2))),
+    wave_file(form="FLAC"),
+    wave_file(form="OGG"),
+    wave_file(form="AIFF"),
+    wave_file(form="MP3"),
+]
+HEADS = [b"", b"RIFF", b"fLaC", b"OggS", b"ID3"]
+NAMES = strategies.sampled_from(["a.wav", "a.flac", "a.ogg", "a.aiff", "a.mp3", "a.raw", "a"])
+PLACES = strategies.integers(0, 2**16)
+CHANGE = strategies.tuples(PLACES, strategies.binary(min_size=1, max_size=4))
+CHANGES = strategies.lists(CHANGE, max_size=6)
+
+
+@strategies.composite
+def damaged_bytes(draw):
+    """Random bytes, or a file with bytes changed, cut out, or followed by another file's."""
+    if draw(strategies.integers(0, 4)) == 0:
+        return draw(strategies.sampled_from(HEADS)) + draw(strategies.binary())
+
+    # Of its head mostly.
+    data = bytearray(draw(strategies.sampled_from(WHOLE)))
+    for place, change in draw(CHANGES):
+        place %= draw(strategies.sampled_from([48, 128, len(data)]))
+        data[place : place + len(change)] = change
+
+    start, end = sorted((draw(PLACES) % len(data), draw(PLACES) % len(data)))
+    damage = draw(strategies.integers(0, 3))
+    if damage == 1:
+        del data[start:end]
+    elif damage == 2:
+        data[start:] = draw(strategies.sampled_from(WHOLE))[draw(PLACES) % 5000 :]
+    return bytes(data)
+
+
+@pytest.fixture(scope="module")
+def outcomes(tmp_path_factory):
+    """A folder, and how often its files were a wave or an error."""
+    return tmp_path_factory.mktemp("sounds"), {"wave": 0, "error": 0}
+
+
+@hypothesis.given(name=NAMES, data=damaged_bytes())
+@hypothesis.settings(max_examples=200, derandomize=True, deadline=None, database=None)
+def test_audio_of_any_bytes_is_a_wave_or_an_error_that_names_it(outcomes, name, data):
+    folder, counts = outcomes
+    memory = peak_memory()
+    (folder / name).write_bytes(data)
+    try:
+        wave = load_audio(folder / name, 8000)
+    except AudioError as error:
+        assert str(folder / name) in str(error)
+        assert error.path == folder / name and error.cure
+        counts["error"] += 1
+    else:
+        assert wave.dtype == np.float32 and wave.ndim == 1
+        assert len(wave) and np.isfinite(wave).all()
+        counts["wave"] += 1
+    assert peak_memory() < memory + MAX_MEMORY
+
+
+def test_audio_of_any_bytes_was_of_both_kinds(outcomes):
+    _, counts = outcomes
+    assert min(counts.values()) > 20
+
+
+@pytest.mark.parametrize("value", [1e4, 2.0**31, 1e11])
+def test_audio_that_is_far_too_loud_has_finite_features(tmp_path, value):
+    """Whole numbers of 32 bits that were written as floats, say."""
+    noise = np.random.default_rng(0).normal(size=4000)
+    noise /= np.abs(noise).max()
+    (tmp_path / "loud.wav").write_bytes(float_wave(value * noise))
+    (tmp_path / "soft.wav").write_bytes(float_wave(0.5 * noise))
+    loud = extract(load_audio(tmp_path / "loud.wav", 8000), WORKSPACE_FEATURES)
+    soft = extract(load_audio(tmp_path / "soft.wav", 8000), WORKSPACE_FEATURES)
+    np.testing.assert_allclose(loud, soft, atol=0.05)
