@@ -95,7 +95,7 @@ def run(corpus, folder, phase=print):
 
 
 def start(corpus, folder):
-    """Fork a run of the course; its phase stands in `<folder>.phase`, its output in `<folder>.log`."""
+    """Fork a run of the course: its phase goes to <folder>.phase, its output to <folder>.log."""
     if child := os.fork():
         return child
     try:
@@ -124,7 +124,7 @@ def is_due(folder, shards, end):
 
 
 def main(corpus, folder, kills, seed):
-    """Run one course undisturbed, then kill others; print the phases of the kills, and the courses done.
+    """Run one course undisturbed, then kill others; print when that was, and how many ended.
 
     The first run of a course is killed while it writes records; one that goes on is done sooner
     than one from the start, and is killed within half of that one's time.

@@ -516,6 +516,14 @@ def guide(workspace, path):
     write_guidance(Records(workspace / "records"), load_teacher(workspace), workspace / "new")
 
 
+def deployed_teacher(workspace):
+    yield workspace / "deployed"
+
+
+def guide_by(workspace, path):
+    write_guidance(Records(workspace / "records"), models.load_teacher(path), workspace / "new")
+
+
 def open_guidance(workspace, path):
     Guidance(workspace / "said", load_teacher(workspace))
 
@@ -561,6 +569,12 @@ BAD_GUIDANCE = [
         guidance_of_another,
         open_guidance,
         "write its guidance again",
+    ),
+    (
+        "guidance of a deployed teacher",
+        deployed_teacher,
+        guide_by,
+        "name the model that it was made of",
     ),
     ("guidance missing", no_guidance, open_guidance, "notebook 03"),
 ]
