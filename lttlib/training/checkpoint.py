@@ -104,6 +104,7 @@ def restore_checkpoint(path, identity, state) -> dict:
     A damaged checkpoint is deleted, and the one before it taken. One of another training is set
     aside as `<path>.old`.
     """
+    # The newest checkpoint that is whole.
     previous = Path(f"{path}.previous")
     for candidate in (Path(path), previous):
         if not candidate.exists():
@@ -116,6 +117,7 @@ def restore_checkpoint(path, identity, state) -> dict:
                 candidate.unlink(missing_ok=True)
             continue
 
+        # Of another training: the file is kept, under another name.
         if metadata["identity"] != identity:
             problem = f"{candidate} is of a training with other settings or data"
             print(f"{problem}: kept as {path}.old", flush=True)
@@ -124,6 +126,7 @@ def restore_checkpoint(path, identity, state) -> dict:
                 previous.unlink(missing_ok=True)
             return {}
 
+        # Of this training.
         for variable, tensor in zip(state, tensors, strict=True):
             variable.assign(tensor)
         return metadata["progress"]

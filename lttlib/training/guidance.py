@@ -60,6 +60,8 @@ def write_guidance(records, teacher, folder, layer=None, encoding="float16", bat
     """
     _check_output(teacher, layer, encoding)
     _check_records(teacher, records)
+
+    # What all files have in common.
     spec = teacher.network.spec
     common = {
         "teacher": teacher.fingerprint,
@@ -68,10 +70,12 @@ def write_guidance(records, teacher, folder, layer=None, encoding="float16", bat
         "channels": spec.filters[layer - 1] if layer else spec.classes,
     }
 
+    # Logits or hints of a batch, and their lengths.
     @tf.function(reduce_retracing=True)
     def run_teacher(features, feature_lengths):
         return teacher.network(features, feature_lengths, up_to=layer)
 
+    # One file for each shard: written unless it is whole and up to date.
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     totals = {"utterances": 0, "frames": 0, "bytes": 0, "files_made": 0}

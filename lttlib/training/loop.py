@@ -142,6 +142,7 @@ def train(network, objective, records, config, checkpoint, on_epoch_end=None) ->
         If the objective hides its parameters in a function within a function, stored guidance would
         be masked, or records or guidance are damaged.
     """
+    # CTC has no finite loss for the others.
     learnable = with_feasible_labels(records, network.spec)
     entries = learnable.entries
     ids = {entry.id for entry in entries}
@@ -162,6 +163,7 @@ def train(network, objective, records, config, checkpoint, on_epoch_end=None) ->
     def save():
         save_checkpoint(checkpoint, identity, state, asdict(progress))
 
+    # Each epoch adds its mean losses, and the caller's metrics, to the history.
     while progress.epoch < config.epochs:
         run_epoch(step, learnable, config, progress, steps=steps, save=save)
         metrics = {name: total / len(entries) for name, total in progress.sums.items()}
@@ -214,13 +216,14 @@ def make_step(network, objective, optimizer, config, batch_spec):
     batch_spec : dict of tf.TensorSpec
         What the batches of one device are like.
     """
-    strategy = tf.distribute.get_strategy()
     # One trace for all shapes; a distributed batch cannot be described beforehand.
+    strategy = tf.distribute.get_strategy()
     options = {"reduce_retracing": True}
     if strategy.num_replicas_in_sync == 1:
         options = {"input_signature": (batch_spec, tf.TensorSpec([2], tf.int32))}
 
     def replica_step(batch, seed):
+        # Each replica draws other masks and another dropout.
         replica = tf.distribute.get_replica_context()
         seed += [0, tf.cast(replica.replica_id_in_sync_group, tf.int32) * 2**24]
         features = spec_augment(batch["features"], batch["feature_lengths"], seed, config)
@@ -251,14 +254,16 @@ def run_epoch(step, records, config, progress, steps, save):
 
     `save` is called every CHECKPOINT_SECONDS.
     """
+    # The rest of the epoch's batches, and the first numbers of its seeds.
     strategy = tf.distribute.get_strategy()
     batches = records.batches(config.batch_size, config.seed, progress.epoch)
     batches = distribute_batches(batches.skip(progress.step), strategy)
     training_seed = fold_seeds(config.seed)
     first_step = progress.epoch * steps
 
+    # Seconds count as if the training had never paused.
     last_save = time.perf_counter()
-    start = last_save - progress.seconds  # as if the training had never paused
+    start = last_save - progress.seconds
     label = f"epoch {progress.epoch + 1}/{config.epochs}"
     bar = progress_bar(total=steps, initial=progress.step, desc=label, unit="step")
     with records.reading(), bar:
@@ -269,6 +274,7 @@ def run_epoch(step, records, config, progress, steps, save):
             progress.add(losses)
             bar.update()
 
+            # A checkpoint of what is not finite would be of no use.
             if not all(map(math.isfinite, progress.sums.values())):
                 cure = "lower learning_rate or clip_norm"
                 raise FloatingPointError(f"{label}: {progress.sums}: not finite; {cure}")
