@@ -1,6 +1,5 @@
 """Checkpoints that resume a training exactly."""
 
-import hashlib
 import inspect
 import json
 import os
@@ -11,102 +10,132 @@ import numpy as np
 import safetensors.numpy
 from safetensors import safe_open
 
-from lttlib.files import atomic_write
+from lttlib import Error
+from lttlib.files import atomic_write, fingerprint, parse_json, verify_checksum, with_checksum
 from lttlib.network.distribution import is_chief
 
-PLAIN = (bool, int, float, str)  # kinds of parameters of an objective that a checkpoint can tell
+PLAIN = (bool, int, float, str, type(None))  # types of parameters that JSON stores as they are
 
 
 def describe(objective) -> dict:
-    """Plain facts of an objective (or of a part of it): its `tag`, else its name, and its parameters.
+    """Name and parameters of an objective, or of a part of it, such as a quantizer or a teacher.
+
+    Parameters
+    ----------
+    objective : function or dataclass
+        It is known by its `tag`, so that its name may change; without one by its name.
+
+    Returns
+    -------
+    dict that JSON can store: its name, and each field of a dataclass that its `repr` shows.
 
     Raises
     ------
-    ValueError
-        If it hides its parameters: it is neither a function of a module nor a dataclass of plain ones.
+    Error
+        If it hides its parameters: it is neither a function of a module nor a dataclass of plain
+        ones.
     """
-    plain = is_dataclass(objective) or inspect.isfunction(objective)
-    kind = objective if inspect.isfunction(objective) else type(objective)
-    if not plain or "<" in kind.__qualname__:
-        raise ValueError(
-            f"the objective {objective!r} hides its parameters: make it a frozen dataclass with __call__"
-        )
-    facts = {"name": getattr(objective, "tag", kind.__qualname__)}
-    for field in fields(objective) if is_dataclass(objective) else ():
-        value = getattr(objective, field.name)
-        if field.repr:
-            facts[field.name] = value if value is None or type(value) in PLAIN else describe(value)
-    return facts
+    is_function = inspect.isfunction(objective)
+    kind = objective if is_function else type(objective)
+    # Python names what was made within a function, or by lambda, with "<locals>" or "<lambda>".
+    is_nested = "<" in kind.__qualname__
+    if is_nested or not (is_function or is_dataclass(objective)):
+        cure = "make it a frozen dataclass with __call__"
+        raise Error(f"the objective {objective!r} hides its parameters", cure=cure)
+
+    metadata = {"name": getattr(objective, "tag", kind.__qualname__)}
+    if is_dataclass(objective):
+        for field in fields(objective):
+            value = getattr(objective, field.name)
+            if field.repr:
+                metadata[field.name] = value if type(value) in PLAIN else describe(value)
+    return metadata
 
 
-def run_fingerprint(network, objective, records, recipe) -> str:
-    """Plain facts under fixed names, with all that the result of a training depends on."""
-    begun = hashlib.sha256(
-        b"".join(np.asarray(variable).tobytes() for variable in network.variables)
-    ).hexdigest()
-    entries = [[e.id, e.speaker, e.frames, e.characters, e.min_frames] for e in records.entries]
-    data = json.dumps([records.provenance, records.alphabet, entries]).encode()
-    facts = {
+def run_fingerprint(network, objective, records, config) -> str:
+    """All that the result of a training depends on, as JSON under fixed names."""
+    quantizers = [layer.quantizer for layer in network.layers]
+    entries = [
+        [entry.id, entry.speaker, entry.frames, entry.characters, entry.min_frames]
+        for entry in records.entries
+    ]
+    data = json.dumps([records.provenance, records.alphabet, entries])
+    metadata = {
         "format": "training 1",
         "spec": asdict(network.spec),
         "dtype": network.output_layer.compute_dtype,
-        "quantizers": [layer.quantizer and describe(layer.quantizer) for layer in network.layers],
+        "quantizers": [quantizer and describe(quantizer) for quantizer in quantizers],
         "objective": describe(objective),
-        "recipe": asdict(recipe),
-        "weights": begun,
-        "data": hashlib.sha256(data).hexdigest(),
+        "recipe": asdict(config),
+        "weights": fingerprint(*map(np.asarray, network.variables)),
+        "data": fingerprint(data.encode()),
     }
-    return json.dumps(facts, sort_keys=True)
+    return json.dumps(metadata, sort_keys=True)
 
 
-def save_checkpoint(path, identity, state, run):
-    """Write a checkpoint; the one before it stays as `<path>.previous`."""
+def save_checkpoint(path, identity, state, progress):
+    """Write a checkpoint as the chief worker; the one before it stays as `<path>.previous`.
+
+    Parameters
+    ----------
+    path : path-like
+    identity : str
+        As `run_fingerprint` returns it.
+    state : list of variables
+    progress : dict
+        How far the training is, in values that JSON can store.
+    """
     if not is_chief():
         return
-    tensors = {f"{number:04d}": np.asarray(variable) for number, variable in enumerate(state)}
-    facts = {"identity": identity, "run": run, "sha256": _digest(tensors)}
+    tensors = {f"{index:04d}": np.asarray(variable) for index, variable in enumerate(state)}
+    metadata = {"identity": identity, "progress": progress}
+    metadata = with_checksum(metadata, *tensors.values())
     with atomic_write(path) as temporary:
         # Under one key: the order of several varies from process to process.
-        safetensors.numpy.save_file(tensors, temporary, {"checkpoint": json.dumps(facts)})
+        header = {"checkpoint": json.dumps(metadata)}
+        safetensors.numpy.save_file(tensors, temporary, header)
         if Path(path).exists():
             os.replace(path, f"{path}.previous")
 
 
-def _digest(tensors) -> str:
-    content = hashlib.sha256()
-    for _, tensor in sorted(tensors.items()):
-        content.update(np.ascontiguousarray(tensor))
-    return content.hexdigest()
+def restore_checkpoint(path, identity, state) -> dict:
+    """Set the variables from a checkpoint of the same training and return its progress, or {}.
 
-
-def restore_checkpoint(path, identity, state):
-    """Set the variables from a checkpoint of the same training and give back where it stood; None without one."""
-    for place in (Path(path), Path(f"{path}.previous")):
-        if not place.exists():
+    A damaged checkpoint is deleted, and the one before it taken. One of another training is set
+    aside as `<path>.old`.
+    """
+    # The newest checkpoint that is whole.
+    previous = Path(f"{path}.previous")
+    for candidate in (Path(path), previous):
+        if not candidate.exists():
             continue
         try:
-            with safe_open(place, "numpy") as file:
-                facts = json.loads(file.metadata()["checkpoint"])
-                tensors = {name: file.get_tensor(name) for name in file.keys()}
-            if facts["sha256"] != _digest(tensors):
-                raise ValueError("its sum is wrong")
-        except (
-            Exception
-        ) as error:  # safetensors raises an exception of its own, without a common base
-            print(f"{place} is damaged and of no use ({error!r})", flush=True)
+            metadata, tensors = _read_checkpoint(candidate)
+        except Exception as error:  # what safetensors raises has no common base
+            print(f"{candidate} is damaged and of no use ({error!r})", flush=True)
             if is_chief():
-                place.unlink(missing_ok=True)
+                candidate.unlink(missing_ok=True)
             continue
-        if facts["identity"] != identity:
-            print(
-                f"{place} is of a training with other settings or data: kept as {path}.old",
-                flush=True,
-            )
+
+        # Of another training: the file is kept, under another name.
+        if metadata["identity"] != identity:
+            problem = f"{candidate} is of a training with other settings or data"
+            print(f"{problem}: kept as {path}.old", flush=True)
             if is_chief():
-                place.replace(f"{path}.old")
-                Path(f"{path}.previous").unlink(missing_ok=True)
-            return None
-        for number, variable in enumerate(state):
-            variable.assign(tensors[f"{number:04d}"])
-        return facts["run"]
-    return None
+                candidate.replace(f"{path}.old")
+                previous.unlink(missing_ok=True)
+            return {}
+
+        # Of this training.
+        for variable, tensor in zip(state, tensors, strict=True):
+            variable.assign(tensor)
+        return metadata["progress"]
+    return {}
+
+
+def _read_checkpoint(path):
+    """Metadata of a checkpoint, and its tensors in order."""
+    with safe_open(path, "numpy") as file:
+        metadata = parse_json(file.metadata()["checkpoint"])
+        tensors = [file.get_tensor(name) for name in sorted(file.keys())]
+    return verify_checksum(metadata, *tensors), tensors

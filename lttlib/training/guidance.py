@@ -1,25 +1,37 @@
-"""What a teacher says about every utterance: written once, found by id, joined to the records of its students.
+"""Guidance: a teacher's outputs for every utterance, written once, found by id, joined to records.
 
-A folder holds one safetensors file for each shard of the records, in it one compressed entry an utterance under its id.
-The teacher's fingerprint stands in each file: guidance of another teacher, or of other records, is refused, and so is
-what has been damaged since: each entry is read with its checksum.
+A folder holds a file of `soft_targets` for each shard of the records. The teacher's fingerprint
+stands in each: guidance of another teacher, or of other records, is refused, and so is what has
+been damaged since: each entry is read with its checksum.
 """
 
 import json
-import zlib
 from pathlib import Path
 
 import numpy as np
-import safetensors.numpy
 import tensorflow as tf
 
-from lttlib.files import atomic_write, progress, with_checksum
+from lttlib import Error
+from lttlib.files import progress
 from lttlib.network.convnet import output_lengths
-from lttlib.training import soft_targets
+from lttlib.training.soft_targets import (
+    ENCODINGS,
+    FLOAT_ENCODINGS,
+    GuidanceError,
+    decode,
+    encode,
+    read_entry,
+    read_header,
+    stored_entries,
+    valid_entries,
+    write_file,
+)
+
+WRITE_AGAIN = "write it again (notebook 03)"
 
 
 def write_guidance(records, teacher, folder, layer=None, encoding="float16", batch_size=16) -> dict:
-    """Store what a teacher says about records.
+    """Store a teacher's outputs for records.
 
     A file that is whole and up to date is not made again; others are there whole or not at all.
 
@@ -32,7 +44,7 @@ def write_guidance(records, teacher, folder, layer=None, encoding="float16", bat
     layer : int, optional
         Store hints, the activations after this layer; without it logits.
     encoding : str
-        One of `FORMS`; for hints "float32" or "float16".
+        One of `ENCODINGS`; for hints "float32" or "float16".
     batch_size : int
 
     Returns
@@ -43,64 +55,85 @@ def write_guidance(records, teacher, folder, layer=None, encoding="float16", bat
     ------
     GuidanceError
         If the records' features or alphabet are not the teacher's.
-    ValueError
+    Error
         If encoding or layer do not exist.
     """
-    if encoding not in soft_targets.ENCODINGS or (layer and not encoding.startswith("float")):
-        allowed = soft_targets.ENCODINGS[:2] if layer else soft_targets.ENCODINGS
-        raise ValueError(f"unknown encoding '{encoding}': choose one of {', '.join(allowed)}")
-    spec, folder = teacher.network.spec, Path(folder)
-    if layer is not None and not 1 <= layer <= len(spec.filters):
-        raise ValueError(f"layer {layer}: {teacher.name} has layers 1 to {len(spec.filters)}")
-    if (teacher.feature_config, teacher.alphabet) != (records.feature_config, records.alphabet):
-        ours, theirs = (
-            f"{x.feature_config} in the alphabet {x.alphabet!r}" for x in (teacher, records)
-        )
-        raise soft_targets.GuidanceError(f"{teacher.name} hears {ours}, the records hold {theirs}")
-    channels = spec.filters[layer - 1] if layer else spec.classes
-    run = tf.function(
-        lambda x, lengths: teacher.network(x, lengths, up_to=layer), reduce_retracing=True
-    )
+    _check_output(teacher, layer, encoding)
+    _check_records(teacher, records)
+
+    # What all files have in common.
+    spec = teacher.network.spec
+    common = {
+        "teacher": teacher.fingerprint,
+        "layer": layer,
+        "form": encoding,
+        "channels": spec.filters[layer - 1] if layer else spec.classes,
+    }
+
+    # Logits or hints of a batch, and their lengths.
+    @tf.function(reduce_retracing=True)
+    def run_teacher(features, feature_lengths):
+        return teacher.network(features, feature_lengths, up_to=layer)
+
+    # One file for each shard: written unless it is whole and up to date.
+    folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    total = {"utterances": 0, "frames": 0, "bytes": 0, "files_made": 0}
-    names = set()
-    for content, part in progress(
-        list(records.split_by_shard()), desc=f"guidance {folder.name}", unit="shard"
-    ):
+    totals = {"utterances": 0, "frames": 0, "bytes": 0, "files_made": 0}
+    paths = set()
+    shards = list(records.split_by_shard())
+    for content, shard in progress(shards, desc=f"guidance {folder.name}", unit="shard"):
         path = folder / f"{content[:16]}.safetensors"
-        names.add(path.name)
-        facts = {
-            "teacher": teacher.fingerprint,
-            "layer": layer,
-            "form": encoding,
-            "channels": channels,
-            "records": content,
-        }
-        ids = {entry.id for entry in part.entries}
-        said = soft_targets._valid_entries(path, facts)
-        if not ids <= set(said):
-            stored, said = {}, {}
-            with part.reading():
-                for batch in part.batches(batch_size):
-                    values, lengths = run(batch["features"], batch["feature_lengths"])
-                    for name, value, length in zip(
-                        batch["id"].numpy(), values.numpy(), lengths.numpy(), strict=True
-                    ):
-                        kept = soft_targets.encode(value[:length], encoding)
-                        said[name.decode()] = int(length), zlib.crc32(kept)
-                        stored[name.decode()] = np.frombuffer(kept, np.uint8)
-            # Under one key: the order of several varies from process to process.
-            told = {"guidance": json.dumps(with_checksum(facts | {"utterances": said}))}
-            with atomic_write(path) as temporary:
-                safetensors.numpy.save_file(stored, temporary, told)
-            total["files_made"] += 1
-        total["utterances"] += len(ids)
-        total["frames"] += sum(frames for name, (frames, _) in said.items() if name in ids)
-        total["bytes"] += path.stat().st_size
-    for old in folder.glob("*.safetensors"):
-        if old.name not in names:
-            old.unlink()
-    return total
+        paths.add(path)
+        metadata = common | {"records": content}
+        ids = {entry.id for entry in shard.entries}
+        entries = valid_entries(path, metadata)
+        if not ids <= entries.keys():
+            outputs = _encode_shard(shard, run_teacher, encoding, batch_size)
+            entries = write_file(path, metadata, outputs)
+            totals["files_made"] += 1
+        totals["utterances"] += len(ids)
+        totals["frames"] += sum(entries[name][0] for name in ids)
+        totals["bytes"] += path.stat().st_size
+
+    # Files of shards that are no more.
+    for path in set(folder.glob("*.safetensors")) - paths:
+        path.unlink()
+    return totals
+
+
+def _check_output(teacher, layer, encoding):
+    """Raise an Error if a teacher has no such layer, or its output no such encoding."""
+    allowed = FLOAT_ENCODINGS if layer else ENCODINGS
+    if encoding not in allowed:
+        raise Error(f"unknown encoding '{encoding}'", cure=f"choose one of {', '.join(allowed)}")
+    layers = len(teacher.network.spec.filters)
+    if layer is not None and not 1 <= layer <= layers:
+        raise Error(f"layer {layer}: {teacher.name} has layers 1 to {layers}")
+
+
+def _check_records(teacher, records):
+    """Raise a GuidanceError if records have other features or another alphabet than a teacher."""
+    needed = [teacher.feature_config, teacher.alphabet]
+    given = [records.feature_config, records.alphabet]
+    if needed != given:
+        raise GuidanceError(
+            f"{teacher.name} takes features and alphabet {needed}, the records hold {given}",
+            cure="write the records again as the teacher takes them",
+        )
+
+
+def _encode_shard(shard, run_teacher, encoding, batch_size):
+    """Frames and encoded outputs of a teacher for each utterance of a shard, by id."""
+    outputs = {}
+    with shard.reading():
+        for batch in shard.batches(batch_size):
+            values, lengths = run_teacher(batch["features"], batch["feature_lengths"])
+            values = values.numpy()
+            lengths = lengths.numpy()
+            for row, name in enumerate(batch["id"].numpy()):
+                frames = int(lengths[row])
+                outputs[name.decode()] = frames, encode(values[row, :frames], encoding)
+    return outputs
 
 
 class Guidance:
@@ -112,62 +145,81 @@ class Guidance:
     teacher : Teacher, optional
         To be sure that the guidance is this teacher's.
 
+    Attributes
+    ----------
+    folder : pathlib.Path
+    paths, frames : dict
+        File, and number of frames, of each utterance by its id.
+    teacher : str
+        The teacher's fingerprint.
+    layer : int or None
+        The layer that hints were taken from; None: logits.
+    encoding : str
+    channels : int
+
     Raises
     ------
     GuidanceError
-        If there is none, it is another teacher's, or a file is cut, damaged at its head, or has another one's name.
+        If there is none, it is another teacher's, or a file is cut, damaged at its head, or has
+        another one's name.
     """
 
     def __init__(self, folder, teacher=None):
-        self.folder, self.paths, self.frames, facts = Path(folder), {}, {}, set()
-        self._stored = {}  # where in its file each entry begins and ends, and its checksum
-        for path in sorted(self.folder.glob("*.safetensors")):
-            found = soft_targets._header(path)
-            spans = soft_targets._byte_ranges(path)
-            for name, (frames, checksum) in found.pop("utterances").items():
-                self.paths[name], self.frames[name], self._stored[name] = (
-                    path,
-                    frames,
-                    (*spans[name], checksum),
-                )
-            del found["records"]
-            facts.add(json.dumps(found, sort_keys=True))
-        if not self.paths:
-            raise soft_targets.GuidanceError(
-                f"{folder}: no guidance here; notebook 03 (or guidance.write) makes it"
-            )
-        if len(facts) > 1:
-            raise soft_targets.GuidanceError(
-                f"{folder}: guidance of different kinds in one folder; delete it and write it again"
-            )
-        facts = json.loads(facts.pop())
-        self.teacher, self.layer = facts["teacher"], facts["layer"]
-        self.encoding, self.channels = facts["form"], facts["channels"]
+        self.folder = Path(folder)
+        self.paths = {}
+        self.frames = {}
+        self._entries = {}
+        common = self._read_headers()
+        self.teacher = common["teacher"]
+        self.layer = common["layer"]
+        self.encoding = common["form"]
+        self.channels = common["channels"]
         if teacher is not None and teacher.fingerprint != self.teacher:
-            raise soft_targets.GuidanceError(
-                f"{folder}: this is not what {teacher.name} says; write its guidance again (notebook 03)"
+            raise GuidanceError(
+                f"not the guidance of {teacher.name}",
+                path=self.folder,
+                cure="write its guidance again (notebook 03)",
             )
+
+    def _read_headers(self):
+        """Read the headers of all files; return what they have in common."""
+        kinds = set()
+        for path in sorted(self.folder.glob("*.safetensors")):
+            header = read_header(path)
+            utterances = header.pop("utterances")
+            self.paths |= dict.fromkeys(utterances, path)
+            self.frames |= {name: frames for name, (frames, _) in utterances.items()}
+            self._entries |= stored_entries(path, utterances)
+            del header["records"]
+            kinds.add(json.dumps(header, sort_keys=True))
+        if not self.paths:
+            cure = "notebook 03 (or training.write_guidance) makes it"
+            raise GuidanceError("no guidance here", path=self.folder, cure=cure)
+        if len(kinds) > 1:
+            problem = "guidance of different kinds in one folder"
+            raise GuidanceError(problem, path=self.folder, cure="delete it and write it again")
+        return json.loads(kinds.pop())
 
     def read(self, name: str):
-        """Logits or hints of one utterance: float32 array [frames, channels]; `GuidanceError` if they are damaged."""
+        """Logits or hints of one utterance: float32 array [frames, channels].
+
+        Raises
+        ------
+        GuidanceError
+            If there are none, or they are damaged.
+        """
+        self._check_exists(name)
+        stored = read_entry(self.paths[name], name, self._entries[name])
+        return decode(stored, self.channels, self.encoding)
+
+    def _check_exists(self, name):
         if name not in self.paths:
-            raise soft_targets.GuidanceError(
-                f"{self.folder}: no guidance for {name}; write it again (notebook 03)"
-            )
-        start, end, checksum = self._stored[name]
-        with self.paths[name].open(
-            "rb"
-        ) as file:  # mapped into memory, a file that is cut now would end the process
-            file.seek(start)
-            stored = file.read(end - start)
-        if zlib.crc32(stored) != checksum:
-            raise soft_targets.GuidanceError(
-                f"{self.paths[name]}: what is said of {name} is damaged; {soft_targets.CURE}"
-            )
-        return soft_targets.decode(stored, self.channels, self.encoding)
+            raise GuidanceError(f"no guidance for {name}", path=self.folder, cure=WRITE_AGAIN)
 
     def join(self, records, spec):
-        """Records whose batches hold this guidance too, as `teacher_logits` or `hints` [batch, frames, channels].
+        """Records whose batches hold this guidance too, as `teacher_logits` or `hints`.
+
+        They are float32 [batch, frames, channels], 0 beyond the frames of each utterance.
 
         Parameters
         ----------
@@ -182,43 +234,47 @@ class Guidance:
         Raises
         ------
         GuidanceError
-            If an utterance has no guidance, or guidance of other records or of another number of frames than the
-            student has.
+            If an utterance has no guidance, or guidance of other records or of another number of
+            frames than the student has.
         """
-        pairs = (
-            (content, entry) for content, part in records.split_by_shard() for entry in part.entries
-        )
-        for content, entry in pairs:
-            frames = self.frames.get(entry.id)
-            if frames is None:
-                raise soft_targets.GuidanceError(
-                    f"{self.folder}: no guidance for {entry.id}; write it again (notebook 03)"
-                )
-            if self.paths[entry.id].stem != content[:16]:
-                raise soft_targets.GuidanceError(
-                    f"{self.folder}: what is said of {entry.id} is of other records; write it again"
-                )
-            if frames != output_lengths(spec, entry.frames):
-                raise soft_targets.GuidanceError(
-                    f"{entry.id}: {frames} frames of the teacher, {output_lengths(spec, entry.frames)} of the student: "
-                    f"give it strides whose product is the teacher's, not {spec.strides}"
-                )
+        for content, shard in records.split_by_shard():
+            for entry in shard.entries:
+                self._check_entry(entry, content, spec)
+        key = "hints" if self.layer else "teacher_logits"
 
-        def look_up(names, frames):
-            values = np.zeros((len(names), frames, self.channels), np.float32)
+        def read_batch(names, frames):
             try:
-                for row, name in enumerate(names):
-                    found = self.read(name.decode())
-                    values[row, : len(found)] = found
-            except soft_targets.GuidanceError as error:
+                return self._read_batch(names, frames)
+            except GuidanceError as error:
                 records.errors.append(error)  # `Records.reading` raises it
                 raise
-            return values
 
-        def add(batch):
+        def add_guidance(batch):
             frames = output_lengths(spec, tf.shape(batch["features"])[1])
-            values = tf.numpy_function(look_up, [batch["id"], frames], tf.float32)
+            values = tf.numpy_function(read_batch, [batch["id"], frames], tf.float32)
             values.set_shape([None, None, self.channels])
-            return batch | {"hints" if self.layer else "teacher_logits": values}
+            return batch | {key: values}
 
-        return records.map(add, f"guidance {self.teacher} {self.layer} {self.encoding}")
+        return records.map(add_guidance, f"guidance {self.teacher} {self.layer} {self.encoding}")
+
+    def _check_entry(self, entry, content, spec):
+        """Raise a GuidanceError if there is no guidance of a record that fits a student."""
+        self._check_exists(entry.id)
+        if self.paths[entry.id].stem != content[:16]:
+            problem = f"the guidance of {entry.id} is of other records"
+            raise GuidanceError(problem, path=self.folder, cure=WRITE_AGAIN)
+        frames = self.frames[entry.id]
+        student_frames = output_lengths(spec, entry.frames)
+        if frames != student_frames:
+            raise GuidanceError(
+                f"{entry.id}: {frames} frames of the teacher, {student_frames} of the student",
+                cure=f"give it strides whose product is the teacher's, not {spec.strides}",
+            )
+
+    def _read_batch(self, names, frames):
+        """Logits or hints of a batch, padded with zeros: float32 [batch, frames, channels]."""
+        batch = np.zeros((len(names), frames, self.channels), np.float32)
+        for row, name in enumerate(names):
+            values = self.read(name.decode())
+            batch[row, : len(values)] = values
+        return batch

@@ -1,25 +1,26 @@
-"""One short loop that trains a network for any objective, on what the machine has, and resumes exactly.
+"""One short loop: it trains a network for any objective, on all devices, and resumes exactly.
 
-What an objective is stands in `objectives`. It is a function of a module, or a frozen dataclass where it has
-parameters: a checkpoint tells by its name or its fields whether it is the same.
+What an objective is stands in `objectives`. It is a function of a module, or a frozen dataclass
+where it has parameters: by its name or its fields a checkpoint knows whether it is the same.
 """
 
+import math
 import time
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import keras
-import numpy as np
 import tensorflow as tf
 
+from lttlib import Error
 from lttlib.features.records import fold_seeds
-from lttlib.files import progress
+from lttlib.files import progress as progress_bar
 from lttlib.network.convnet import output_lengths
 from lttlib.network.distribution import distribute_batches
 from lttlib.training.checkpoint import restore_checkpoint, run_fingerprint, save_checkpoint
 from lttlib.training.spec_augment import spec_augment
 
-CHECKPOINT_SECONDS = 600
+CHECKPOINT_SECONDS = 600  # between two checkpoints within an epoch
 
 
 @dataclass(frozen=True)
@@ -36,8 +37,8 @@ class TrainingConfig:
     clip_norm : float
         Largest norm of the gradient of all weights together.
     time_masks, time_mask_width : int
-        Stretches of an utterance that are set to 0 in each batch, and the frames of the longest (SpecAugment, Park et
-        al. 2019).
+        Number of stretches of an utterance that are set to 0 in each batch, and the frames of the
+        longest (SpecAugment, Park et al. 2019).
     channel_masks, channel_mask_width : int
         The same across the channels of the features.
     seed : int
@@ -56,143 +57,238 @@ class TrainingConfig:
     seed: int = 0
 
 
+@dataclass
+class Progress:
+    """How far a training is; a checkpoint holds it beside the variables."""
+
+    epoch: int = 0
+    step: int = 0  # within this epoch
+    sums: dict = field(default_factory=dict)  # of each loss over this epoch's utterances so far
+    seconds: float = 0.0  # of training
+    history: list = field(default_factory=list)  # a dict for each epoch that is done
+
+    def add(self, losses):
+        """Count a step and the sums of its losses."""
+        self.step += 1
+        for name, loss in losses.items():
+            self.sums[name] = self.sums.get(name, 0.0) + float(loss)
+
+    def end_epoch(self, metrics):
+        """Note the metrics of an epoch and go on to the next."""
+        self.epoch += 1
+        self.step = 0
+        self.sums = {}
+        self.history.append({"epoch": self.epoch, "seconds": self.seconds} | metrics)
+
+
 def default_dtype_policy() -> str:
-    """The fastest sound precision here: "mixed_bfloat16" where the processor computes with it, else "float32"."""
+    """The fastest sound precision here: "mixed_bfloat16" or "float32".
+
+    The first where the hardware computes with it.
+    """
     gpus = tf.config.list_physical_devices("GPU")
     if gpus:
-        capability = tf.config.experimental.get_device_details(gpus[0]).get(
-            "compute_capability", (0, 0)
-        )
-        return "mixed_bfloat16" if capability >= (8, 0) else "float32"
-    cpuinfo = Path("/proc/cpuinfo")
-    flags = cpuinfo.read_text() if cpuinfo.exists() else ""
-    return "mixed_bfloat16" if "avx512_bf16" in flags or "amx_bf16" in flags else "float32"
+        details = tf.config.experimental.get_device_details(gpus[0])
+        has_bfloat16 = details.get("compute_capability", (0, 0)) >= (8, 0)
+    else:
+        cpuinfo = Path("/proc/cpuinfo")
+        flags = cpuinfo.read_text() if cpuinfo.exists() else ""
+        has_bfloat16 = "avx512_bf16" in flags or "amx_bf16" in flags
+    return "mixed_bfloat16" if has_bfloat16 else "float32"
 
 
 def with_feasible_labels(records, spec):
-    """Those of the records whose labels fit the output frames of a network: CTC has no finite loss for the others."""
-    return records.filter(lambda entry: output_lengths(spec, entry.frames) >= entry.min_frames)
+    """The records whose labels fit the frames of a network: others have no finite CTC loss."""
+
+    def fits(entry):
+        return output_lengths(spec, entry.frames) >= entry.min_frames
+
+    return records.filter(fits)
 
 
-def train(network, objective, records, recipe, checkpoint, on_epoch_end=None) -> dict:
-    """Train a network, or go on where a killed run of the same stopped.
+def train(network, objective, records, config, checkpoint, on_epoch_end=None) -> dict:
+    """Train a network, or go on where a killed run of the same training stopped.
 
-    The order of the data, the masks and dropout are functions of seed, epoch and step, so a run that was killed and
-    started again ends with the weights of one that was left alone, bit for bit.
+    The order of the data, the masks and dropout are functions of seed, epoch and step, so a run
+    that was killed and started again ends with the weights of an undisturbed one, bit for bit.
 
     Parameters
     ----------
     network : network.ConvNet
-        Made under the scope of `network.distribution_strategy()` where there are several devices, as this is called.
+        Made under the scope of `network.distribution_strategy()` where there are several devices,
+        as this is called.
     objective : function
-        Called with (network, batch, seed), as those of `objectives` are.
+        Called as objective(network, batch, training=True, seed=seed); see `objectives`.
     records : features.Records
-        Utterances whose labels do not fit the network's frames are left out and listed in the result.
-    recipe : Recipe
+        Utterances whose labels do not fit the network's frames are left out and listed in the
+        result.
+    config : TrainingConfig
     checkpoint : path-like
-        A file, which several processes share; written after each epoch, and every ten minutes. The one before it stays
-        as `<checkpoint>.previous`, from which it goes on if this one is damaged.
+        A file, which several processes share; written after each epoch, and every ten minutes. The
+        one before it stays as `<checkpoint>.previous`, which is taken if this one is damaged.
     on_epoch_end : function, optional
-        Called after each epoch with (network, epoch); returns numbers to note (a dict, or None).
+        Called after each epoch with (network, epoch); returns metrics (a dict of numbers, or None).
 
     Returns
     -------
-    dict with epochs (a list of dicts: epoch, seconds, the mean of each loss, what `on_epoch_end` noted), seconds (of
-    training, without on_epoch_end), left_out (list of ids).
+    dict with epochs (a list of dicts: epoch, seconds, the mean of each loss, the metrics of
+    `on_epoch_end`), seconds (of training, without on_epoch_end), left_out (list of ids).
 
     Raises
     ------
     FloatingPointError
         If a loss is not finite; the last checkpoint, in which all was, is kept.
-    ValueError
-        If the objective hides its parameters in a function within a function, stored guidance would be masked, or
-        records or guidance are damaged.
+    Error
+        If the objective hides its parameters in a function within a function, stored guidance would
+        be masked, or records or guidance are damaged.
     """
-    spec, strategy = network.spec, tf.distribute.get_strategy()
-    learnable = with_feasible_labels(records, spec)
-    chosen = {entry.id for entry in learnable.entries}
-    left_out = [entry.id for entry in records.entries if entry.id not in chosen]
-    steps = learnable.num_batches(recipe.batch_size)
-    total = steps * recipe.epochs
-    warmup = max(1, round(recipe.warmup * total))
-    rate = keras.optimizers.schedules.CosineDecay(
-        0.0, max(1, total - warmup), warmup_target=recipe.learning_rate, warmup_steps=warmup
-    )
-    optimizer = keras.optimizers.Adam(rate, global_clipnorm=recipe.clip_norm)
-    optimizer.build(network.trainable_variables)
+    # CTC has no finite loss for the others.
+    learnable = with_feasible_labels(records, network.spec)
+    entries = learnable.entries
+    ids = {entry.id for entry in entries}
+    left_out = [entry.id for entry in records.entries if entry.id not in ids]
+
+    # A pipeline that is never read: its batches have the types of all others.
+    batch_spec = learnable.batches(config.batch_size).element_spec
+    _refuse_masked_guidance(batch_spec, config)
+    steps = learnable.num_batches(config.batch_size)
+    optimizer = make_optimizer(network, config, steps * config.epochs)
+    step = make_step(network, objective, optimizer, config, batch_spec=batch_spec)
+
+    # Begin, or go on where this training stopped.
     state = [*network.variables, *optimizer.variables]
+    identity = run_fingerprint(network, objective, learnable, config)
+    progress = Progress(**restore_checkpoint(checkpoint, identity, state))
 
-    # One trace for all shapes; a distributed batch cannot be described beforehand.
-    described = (learnable.batches(1).element_spec, tf.TensorSpec([2], tf.int32))
-    if {"teacher_logits", "hints"} & described[0].keys() and (
-        recipe.time_masks or recipe.channel_masks
-    ):
-        raise ValueError("the stored guidance was made of speech without masks: let the teacher listen beside the "
-                         "student (guidance online), or set time_masks and channel_masks to 0")  # fmt: skip
-    single = strategy.num_replicas_in_sync == 1
+    def save():
+        save_checkpoint(checkpoint, identity, state, asdict(progress))
 
-    @tf.function(input_signature=described if single else None, reduce_retracing=not single)
-    def step(batch, seed):
-        def replica(batch):
-            context = tf.distribute.get_replica_context()
-            seeds = seed + [0, tf.cast(context.replica_id_in_sync_group, tf.int32) * 2**24]
-            weights = batch.get("weights", 1.0)
-            batch = batch | {
-                "features": spec_augment(batch["features"], batch["feature_lengths"], seeds, recipe)
-            }
-            with tf.GradientTape() as tape:
-                terms = objective(network, batch, training=True, seed=seeds)
-                loss = tf.reduce_sum(terms["loss"] * weights) / recipe.batch_size
-            gradients = tape.gradient(loss, network.trainable_variables)
-            gradients = context.all_reduce("sum", gradients)
-            optimizer.apply(gradients, network.trainable_variables)
-            sums = {name: tf.reduce_sum(term * weights) for name, term in terms.items()}
-            return {name: context.all_reduce("sum", value) for name, value in sums.items()}
+    # Each epoch adds its mean losses, and the caller's metrics, to the history.
+    while progress.epoch < config.epochs:
+        run_epoch(step, learnable, config, progress, steps=steps, save=save)
+        metrics = {name: total / len(entries) for name, total in progress.sums.items()}
+        if on_epoch_end:
+            metrics |= on_epoch_end(network, progress.epoch) or {}
+        progress.end_epoch(metrics)
+        _print_epoch(progress, config, metrics)
+        save()
+    return {"epochs": progress.history, "seconds": progress.seconds, "left_out": left_out}
 
-        return strategy.run(replica, (batch,))
 
-    identity = run_fingerprint(network, objective, learnable, recipe)
-    run = restore_checkpoint(checkpoint, identity, state) or {
-        "epoch": 0,
-        "step": 0,
-        "sums": {},
-        "seconds": 0.0,
-        "epochs": [],
-    }
-    while run["epoch"] < recipe.epochs:
-        batches = learnable.batches(recipe.batch_size, recipe.seed, run["epoch"]).skip(run["step"])
-        clock, saved = time.perf_counter() - run["seconds"], time.perf_counter()
-        label = f"epoch {run['epoch'] + 1}/{recipe.epochs}"
-        with (
-            learnable.reading(),
-            progress(total=steps, initial=run["step"], desc=label, unit="step") as bar,
-        ):
-            for batch in distribute_batches(batches, strategy):
-                seed = tf.constant(
-                    [fold_seeds(recipe.seed), run["epoch"] * steps + run["step"]], tf.int32
-                )
-                for name, term in step(batch, seed).items():
-                    run["sums"][name] = run["sums"].get(name, 0.0) + float(
-                        strategy.experimental_local_results(term)[0]
-                    )
-                run["step"] += 1
-                bar.update()
-                if not np.isfinite(list(run["sums"].values())).all():
-                    raise FloatingPointError(
-                        f"{label}: {run['sums']}: not finite; lower learning_rate or clip_norm"
-                    )
-                if time.perf_counter() - saved > CHECKPOINT_SECONDS:
-                    saved = time.perf_counter()
-                    save_checkpoint(checkpoint, identity, state, run | {"seconds": saved - clock})
-        means = {name: total / len(learnable.entries) for name, total in run["sums"].items()}
-        run["seconds"] = time.perf_counter() - clock
-        noted = (on_epoch_end and on_epoch_end(network, run["epoch"])) or {}
-        run["epochs"].append(
-            {"epoch": run["epoch"] + 1, "seconds": run["seconds"], **means, **noted}
+def _refuse_masked_guidance(batch_spec, config):
+    """Raise an Error if SpecAugment would mask the features that stored guidance was made of."""
+    is_guided = "teacher_logits" in batch_spec or "hints" in batch_spec
+    if is_guided and (config.time_masks or config.channel_masks):
+        raise Error(
+            "the stored guidance was made of speech without masks",
+            cure="let the teacher listen beside the student (guidance online), "
+            "or set time_masks and channel_masks to 0",
         )
-        told = ", ".join(f"{name} {value:.3f}" for name, value in (means | noted).items())
-        left = run["seconds"] / (run["epoch"] + 1) * (recipe.epochs - run["epoch"] - 1)
-        print(f"{label}: {told} ({run['seconds']:.0f} s, {left:.0f} s left)", flush=True)
-        run |= {"epoch": run["epoch"] + 1, "step": 0, "sums": {}}
-        save_checkpoint(checkpoint, identity, state, run)
-    return {"epochs": run["epochs"], "seconds": run["seconds"], "left_out": left_out}
+
+
+def make_optimizer(network, config, steps):
+    """Adam for so many steps: the learning rate rises linearly, then falls along a cosine."""
+    warmup_steps = max(1, round(config.warmup * steps))
+    learning_rate = keras.optimizers.schedules.CosineDecay(
+        initial_learning_rate=0.0,
+        decay_steps=max(1, steps - warmup_steps),
+        warmup_target=config.learning_rate,
+        warmup_steps=warmup_steps,
+    )
+    optimizer = keras.optimizers.Adam(learning_rate, global_clipnorm=config.clip_norm)
+    optimizer.build(network.trainable_variables)
+    return optimizer
+
+
+def make_step(network, objective, optimizer, config, batch_spec):
+    """The function of a training step: step(batch, seed) returns the sum of each loss over a batch.
+
+    The seed of a step is (training seed, number of the step), and nothing else that is drawn has
+    it: replica r adds r * 2**24 to the number; to the training seed SpecAugment adds 1 (time) and
+    2 (channels), the layer of index n adds n << 16, and its quantizer 1 << 15 more.
+
+    Parameters
+    ----------
+    network : network.ConvNet
+    objective : function
+    optimizer : keras.optimizers.Optimizer
+    config : TrainingConfig
+    batch_spec : dict of tf.TensorSpec
+        What the batches of one device are like.
+    """
+    # One trace for all shapes; a distributed batch cannot be described beforehand.
+    strategy = tf.distribute.get_strategy()
+    options = {"reduce_retracing": True}
+    if strategy.num_replicas_in_sync == 1:
+        options = {"input_signature": (batch_spec, tf.TensorSpec([2], tf.int32))}
+
+    def replica_step(batch, seed):
+        # Each replica draws other masks and another dropout.
+        replica = tf.distribute.get_replica_context()
+        seed += [0, tf.cast(replica.replica_id_in_sync_group, tf.int32) * 2**24]
+        features = spec_augment(batch["features"], batch["feature_lengths"], seed, config)
+        batch = batch | {"features": features}
+
+        # The loss of the whole batch; a row that only fills up a replica weighs nothing.
+        weights = batch.get("weights", 1.0)
+        with tf.GradientTape() as tape:
+            losses = objective(network, batch, training=True, seed=seed)
+            loss = tf.reduce_sum(losses["loss"] * weights) / config.batch_size
+        gradients = tape.gradient(loss, network.trainable_variables)
+
+        # All replicas take the same step.
+        gradients = replica.all_reduce("sum", gradients)
+        optimizer.apply(gradients, network.trainable_variables)
+        sums = {name: tf.reduce_sum(losses[name] * weights) for name in losses}
+        return {name: replica.all_reduce("sum", sums[name]) for name in sums}
+
+    @tf.function(**options)
+    def step(batch, seed):
+        return strategy.run(replica_step, (batch, seed))
+
+    return step
+
+
+def run_epoch(step, records, config, progress, steps, save):
+    """Train to the end of an epoch of so many steps, from where `progress` stands in it.
+
+    `save` is called every CHECKPOINT_SECONDS.
+    """
+    # The rest of the epoch's batches, and the first numbers of its seeds.
+    strategy = tf.distribute.get_strategy()
+    batches = records.batches(config.batch_size, config.seed, progress.epoch)
+    batches = distribute_batches(batches.skip(progress.step), strategy)
+    training_seed = fold_seeds(config.seed)
+    first_step = progress.epoch * steps
+
+    # Seconds count as if the training had never paused.
+    last_save = time.perf_counter()
+    start = last_save - progress.seconds
+    label = f"epoch {progress.epoch + 1}/{config.epochs}"
+    bar = progress_bar(total=steps, initial=progress.step, desc=label, unit="step")
+    with records.reading(), bar:
+        for batch in batches:
+            seed = tf.constant([training_seed, first_step + progress.step], tf.int32)
+            # All replicas have the same sums; the first of this process will do.
+            losses, *_ = strategy.experimental_local_results(step(batch, seed))
+            progress.add(losses)
+            bar.update()
+
+            # A checkpoint of what is not finite would be of no use.
+            if not all(map(math.isfinite, progress.sums.values())):
+                cure = "lower learning_rate or clip_norm"
+                raise FloatingPointError(f"{label}: {progress.sums}: not finite; {cure}")
+            if time.perf_counter() - last_save > CHECKPOINT_SECONDS:
+                last_save = time.perf_counter()
+                progress.seconds = last_save - start
+                save()
+    progress.seconds = time.perf_counter() - start
+
+
+def _print_epoch(progress, config, metrics):
+    """Print the metrics of the epoch that has just ended, and how long the others will take."""
+    label = f"epoch {progress.epoch}/{config.epochs}"
+    values = ", ".join(f"{name} {value:.3f}" for name, value in metrics.items())
+    seconds_left = progress.seconds / progress.epoch * (config.epochs - progress.epoch)
+    times = f"{progress.seconds:.0f} s, {seconds_left:.0f} s left"
+    print(f"{label}: {values} ({times})", flush=True)

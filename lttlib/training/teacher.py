@@ -16,12 +16,12 @@ class Teacher:
     Parameters
     ----------
     fingerprint : str
-        Tells it from every other teacher.
+        Distinguishes it from every other teacher.
     network : network.ConvNet
     feature_config : features.FeatureConfig
-        What its network takes.
+        The features that its network takes.
     alphabet : str
-        What its network writes.
+        The characters of its network's classes.
     name : str
         For error messages, such as the path of its folder.
     """

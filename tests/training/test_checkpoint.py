@@ -1,0 +1,197 @@
+"""Checkpoints: they resume bit for bit, know their training, and damage is noticed."""
+
+import dataclasses
+import functools
+import json
+
+import numpy as np
+import pytest
+import safetensors.numpy
+from builders import TONES_CONFIG, TONES_SPEC, Scaled
+from safetensors import safe_open
+
+from lttlib import Error, training
+from lttlib.features import Records
+from lttlib.network import ConvNet
+from lttlib.training import (
+    Distillation,
+    SequenceDistillation,
+    Teacher,
+    checkpoint,
+    ctc_objective,
+    hint_objective,
+    loop,
+)
+
+
+def assert_equal_variables(network, expected):
+    for ours, theirs in zip(network.variables, expected.variables, strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+
+
+def losses(history):
+    return [epoch["loss"] for epoch in history["epochs"]]
+
+
+class Killed(Exception):
+    pass
+
+
+@pytest.mark.parametrize("saves", [1, 8])
+def test_checkpoint_resumes_a_killed_run_to_the_weights_of_one_left_alone(
+    train_tones, undisturbed, tmp_path, monkeypatch, saves
+):
+    """Killed in the first batches, and in the middle of the second epoch."""
+    expected, history = undisturbed
+    save = loop.save_checkpoint
+    count = iter(range(100))
+
+    def save_and_die(*arguments):
+        save(*arguments)
+        if next(count) == saves:
+            raise Killed
+
+    monkeypatch.setattr(loop, "CHECKPOINT_SECONDS", 0)
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        patch.setattr(loop, "save_checkpoint", save_and_die)
+        train_tones(tmp_path / "killed")
+    network, resumed = train_tones(tmp_path / "killed")
+    assert_equal_variables(network, expected)
+    assert losses(resumed) == losses(history)
+
+
+def test_checkpoint_of_a_finished_run_is_not_trained_again_and_another_run_starts_anew(
+    train_tones, tmp_path, capsys
+):
+    network, history = train_tones(tmp_path / "run")
+    again, same = train_tones(tmp_path / "run")
+    _, after_the_last_epoch = capsys.readouterr().out.split("epoch 3/3")
+    assert same == history
+    assert "epoch" not in after_the_last_epoch.split("\n", 1)[1]
+    np.testing.assert_array_equal(again.convolutions[0].kernel, network.convolutions[0].kernel)
+    train_tones(tmp_path / "run", dataclasses.replace(TONES_CONFIG, learning_rate=0.01))
+    assert "other settings" in capsys.readouterr().out
+    assert (tmp_path / "run.old").exists()
+
+
+def damage(path, kind):
+    content = bytearray(path.read_bytes())
+    if kind == "flipped":
+        content[-100] ^= 1  # within the last tensor
+    elif kind == "no JSON":
+        content[8:10] = b"!!"
+    elif kind == "cut":
+        content = content[: len(content) // 2]
+    path.write_bytes(content)
+
+
+@pytest.mark.parametrize("kind", ["cut", "flipped", "no JSON"])
+def test_checkpoint_that_is_damaged_is_named_and_the_one_before_it_taken(
+    train_tones, undisturbed, tmp_path, capsys, kind
+):
+    """And where both are damaged, the training begins anew: with the same weights in the end."""
+    expected, history = undisturbed
+    path = tmp_path / "run"
+    train_tones(path)
+    damage(path, kind)
+    capsys.readouterr()
+    network, resumed = train_tones(path)
+    output = capsys.readouterr().out
+    assert f"{path} is damaged" in output
+    assert "epoch 3/3" in output and "epoch 2/3" not in output
+    assert_equal_variables(network, expected)
+    assert losses(resumed) == losses(history)
+
+    damage(path, kind)
+    damage(tmp_path / "run.previous", kind)
+    again, _ = train_tones(path)
+    output = capsys.readouterr().out
+    assert output.count("is damaged") == 2 and "epoch 1/3" in output
+    assert_equal_variables(again, expected)
+
+
+def read(path):
+    """Metadata of a checkpoint, times aside, and its tensors."""
+    with safe_open(path, "numpy") as file:
+        assert len(file.metadata()) == 1  # several would stand in any order
+        metadata = json.loads(file.metadata()["checkpoint"])
+    del metadata["crc32"]  # of the times too
+    progress = metadata["progress"]
+    for times in [progress, *progress["history"]]:
+        del times["seconds"]
+    return metadata, safetensors.numpy.load_file(path)
+
+
+def test_checkpoints_of_the_same_training_are_the_same_bytes_times_aside(train_tones, tmp_path):
+    """Else what was resumed could not be told from what was not, nor a backup from its source."""
+    for name in ("first", "second"):
+        train_tones(tmp_path / name)
+    metadata, tensors = read(tmp_path / "first")
+    other_metadata, other_tensors = read(tmp_path / "second")
+    assert metadata == other_metadata
+    assert all((tensors[name] == other_tensors[name]).all() for name in tensors)
+
+
+def test_checkpoint_knows_data_weights_and_objective(tones, tmp_path, capsys):
+    """Each of these would give another result, so none may take up another's checkpoint."""
+    config = dataclasses.replace(TONES_CONFIG, epochs=1)
+    records = Records(tones)
+    fewer = records.filter(lambda entry: entry.id != "00")
+    variants = [
+        (0, Scaled(1.0), records),
+        (0, Scaled(2.0), records),
+        (1, Scaled(2.0), records),
+        (1, Scaled(2.0), fewer),
+    ]
+    for seed, objective, data in variants:
+        training.train(ConvNet(TONES_SPEC, seed), objective, data, config, tmp_path / "run")
+    assert capsys.readouterr().out.count("other settings") == 3
+
+
+def test_checkpoint_of_an_objective_that_hides_its_parameters_is_refused(tones, tmp_path):
+    records = Records(tones)
+    with pytest.raises(Error, match="frozen dataclass"):
+        training.train(ConvNet(TONES_SPEC), lambda *_: {}, records, TONES_CONFIG, tmp_path / "run")
+
+
+# describe
+
+
+def test_describe_names_parameters_and_teacher_but_no_address():
+    teacher = Teacher("f" * 64, ConvNet(TONES_SPEC))
+    same_teacher = Teacher("f" * 64, ConvNet(TONES_SPEC))
+    objectives = [
+        Distillation(),
+        Distillation(0.7),
+        Distillation(temperature=3.0),
+        Distillation(frame_selection="symmetric"),
+        Distillation(teacher=teacher),
+        Distillation(teacher=dataclasses.replace(teacher, fingerprint="0")),
+        SequenceDistillation(),
+        SequenceDistillation(teacher),
+    ]
+    descriptions = {json.dumps(checkpoint.describe(objective)) for objective in objectives}
+    assert len(descriptions) == len(objectives)
+    ours = checkpoint.describe(Distillation(teacher=teacher))
+    assert ours == checkpoint.describe(Distillation(teacher=same_teacher))
+    assert checkpoint.describe(SequenceDistillation(teacher)) == {
+        "name": "sequence distillation",
+        "teacher": {"name": "teacher", "fingerprint": "f" * 64},
+    }
+
+
+def test_describe_goes_by_the_tag_so_that_a_name_may_change():
+    class Renamed(Distillation):
+        pass
+
+    Renamed.__qualname__ = "Renamed"
+    assert checkpoint.describe(Renamed(0.3)) == checkpoint.describe(Distillation(0.3))
+    assert checkpoint.describe(ctc_objective) == {"name": "ctc"}
+    assert checkpoint.describe(hint_objective) == {"name": "hint"}
+
+
+@pytest.mark.parametrize("hidden", [lambda *_: None, functools.partial(ctc_objective), object()])
+def test_describe_refuses_an_objective_that_hides_its_parameters(hidden):
+    with pytest.raises(Error, match="hides its parameters") as caught:
+        checkpoint.describe(hidden)
+    assert "make it a frozen dataclass" in caught.value.cure
