@@ -19,6 +19,7 @@ MAX_MEMORY = 300 * 2**20  # bytes that a refusal may take
 
 def rows(table):
     """Parametrise a test with the rows of a table, by their ids."""
+    assert len({kind for kind, *_ in table}) == len(table), "each kind stands once"
     parameters = [pytest.param(*row, id=kind) for kind, *row in table]
     return pytest.mark.parametrize("damage, use, error, cure", parameters)
 

@@ -160,9 +160,9 @@ def profile(name):
         text = files[name].read_text(encoding="utf-8")
         values = yaml.safe_load(text) or {}
         if not isinstance(values, dict):
-            raise TypeError(f"it holds a {type(values).__name__}")
+            raise Error(f"it holds a {type(values).__name__}")
         if values and len(yaml.compose(text).value) > len(values):
-            raise ValueError("a name stands twice")
+            raise Error("a name stands twice")
     except (RecursionError, TypeError, ValueError, yaml.YAMLError) as error:
         problem = f"it does not map names to values ({error})"
         raise Error(problem, files[name], "write `name: value`, a line each") from error

@@ -6,6 +6,7 @@ import shutil
 import zlib
 from pathlib import Path
 
+from lttlib import Error
 from lttlib.files import atomic_write
 from lttlib.recognition.ngram import RESERVED, LanguageModelError
 
@@ -128,7 +129,7 @@ def _read_unigrams(file, max_count):
         if line.startswith("ngram "):
             order, count = map(int, line.removeprefix("ngram ").split("="))
             if not 0 <= count <= max_count:
-                raise ValueError(f"its head lists {count} {order}-grams")
+                raise Error(f"its head lists {count} {order}-grams")
             counts[order] = count
 
     # The 1-grams, up to the next section.
@@ -137,7 +138,7 @@ def _read_unigrams(file, max_count):
         if line.startswith("\\"):
             count = counts.get(1, len(words))
             if count != len(words):
-                raise ValueError(f"{len(words)} different 1-grams where its head lists {count}")
+                raise Error(f"{len(words)} different 1-grams where its head lists {count}")
             return words
         if line:
             words[_parse_unigram(line)] = None
@@ -148,7 +149,7 @@ def _parse_unigram(line):
     """Return the word of a line, behind a log10 of a probability."""
     fields = line.split()
     if len(fields) < 2 or not -math.inf < float(fields[0]) <= 0:
-        raise ValueError(f"no logarithm of a probability and a word: {line[:80]!r}")
+        raise Error(f"no logarithm of a probability and a word: {line[:80]!r}")
     return fields[1]
 
 

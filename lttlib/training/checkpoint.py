@@ -48,8 +48,17 @@ def describe(objective) -> dict:
         for field in fields(objective):
             value = getattr(objective, field.name)
             if field.repr:
-                metadata[field.name] = value if type(value) in PLAIN else describe(value)
+                metadata[field.name] = _plain(value)
     return metadata
+
+
+def _plain(value):
+    """A parameter as JSON stores it: a number or a text, a list of them, or a description."""
+    if isinstance(value, np.generic):
+        return value.item()
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    return value if isinstance(value, PLAIN) else describe(value)
 
 
 def run_fingerprint(network, objective, records, config) -> str:

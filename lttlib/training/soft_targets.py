@@ -172,9 +172,9 @@ def read_header(path) -> dict:
             names = set(file.keys())
         header = verify_checksum(stored)
         if CHECKSUM_KEY not in stored:
-            raise ValueError("it has no checksum")
+            raise Error("it has no checksum")
         if path.stem != header["records"][:16] or names != set(header["utterances"]):
-            raise ValueError("its name or entries are not those of its header")
+            raise Error("its name or entries are not those of its header")
         return header
     except OSError:
         raise

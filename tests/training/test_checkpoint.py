@@ -195,3 +195,17 @@ def test_describe_refuses_an_objective_that_hides_its_parameters(hidden):
     with pytest.raises(Error, match="hides its parameters") as caught:
         checkpoint.describe(hidden)
     assert "make it a frozen dataclass" in caught.value.cure
+
+
+@dataclasses.dataclass(frozen=True)
+class Weighted:
+    weights: tuple
+
+    def __call__(self, network, batch, training=False, seed=None):
+        return ctc_objective(network, batch, training, seed)
+
+
+def test_description_holds_numbers_of_numpy_and_lists_as_json_does():
+    description = checkpoint.describe(Weighted((np.float32(0.5), np.int64(3), "x")))
+    assert description == {"name": "Weighted", "weights": [0.5, 3, "x"]}
+    assert json.loads(json.dumps(description)) == description
