@@ -64,8 +64,8 @@ def peak_memory():
 def change(name, function):
     """Write function(bytes of the file) to it."""
 
-    def damage(home):
-        path = home / name
+    def damage(workspace):
+        path = workspace / name
         path.write_bytes(function(path.read_bytes()))
         yield path
 
@@ -75,8 +75,8 @@ def change(name, function):
 def content(name, data):
     """Write these bytes, whatever was there."""
 
-    def damage(home):
-        path = home / name
+    def damage(workspace):
+        path = workspace / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(data)
         yield path
@@ -85,9 +85,9 @@ def content(name, data):
 
 
 def remove(name, named=None):
-    def damage(home):
-        (home / name).unlink()
-        yield home / (named or name)
+    def damage(workspace):
+        (workspace / name).unlink()
+        yield workspace / (named or name)
 
     return damage
 
@@ -105,9 +105,9 @@ def replaced(old, new):
 def naming(name, damage):
     """The same damage, where the message is to name something else."""
 
-    def other(home):
-        for _ in damage(home):
-            yield home / name
+    def other(workspace):
+        for _ in damage(workspace):
+            yield workspace / name
 
     return other
 
@@ -115,8 +115,8 @@ def naming(name, damage):
 def series(name, versions, after=lambda path: None):
     """Each of versions(bytes of the file) in turn."""
 
-    def damage(home):
-        path = home / name
+    def damage(workspace):
+        path = workspace / name
         whole = path.read_bytes()
         for version in versions(whole):
             path.write_bytes(version)
@@ -143,14 +143,15 @@ def flips(count, start=0, end=None):
     return versions
 
 
-def swapped(one, two):
-    def damage(home):
-        here, there = home / one, home / two
+def swapped(first, second):
+    def damage(workspace):
+        here = workspace / first
+        there = workspace / second
         assert here.stat().st_size == there.stat().st_size or here.suffix != ".tfrecord"
-        kept = here.read_bytes()
-        assert kept != there.read_bytes()
+        content_here = here.read_bytes()
+        assert content_here != there.read_bytes()
         here.write_bytes(there.read_bytes())
-        there.write_bytes(kept)
+        there.write_bytes(content_here)
         yield here
 
     return damage

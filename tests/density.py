@@ -27,14 +27,14 @@ def docstring_lines(tree):
 
 def code_lines(source, tree):
     """Numbers of the code lines."""
-    kept = set()
+    numbers = set()
     skipped = (tokenize.COMMENT, tokenize.NL, tokenize.NEWLINE, tokenize.INDENT, tokenize.DEDENT)
     for token in tokenize.generate_tokens(io.StringIO(source).readline):
         if token.type not in skipped and token.type != tokenize.ENDMARKER:
-            kept.update(range(token.start[0], token.end[0] + 1))
+            numbers.update(range(token.start[0], token.end[0] + 1))
     lines = source.splitlines()
-    kept = {number for number in kept if lines[number - 1].strip()}
-    return kept - docstring_lines(tree)
+    numbers = {number for number in numbers if lines[number - 1].strip()}
+    return numbers - docstring_lines(tree)
 
 
 def measure(paths):

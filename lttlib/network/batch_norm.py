@@ -52,8 +52,8 @@ def _normalise(x, weights, scale, shift, epsilon):
         ones = tf.ones_like(weights)
         local = tf.concat([ones @ upstream, ones @ (upstream * x)], axis=0)
         gradient_sum, product_sum = tf.unstack(sum_over_replicas(local))
-        slope = gain * tf.square(inverse) * (mean * gradient_sum - product_sum)
-        common = x * slope - (gain * gradient_sum + mean * slope)
+        variance_term = gain * tf.square(inverse) * (mean * gradient_sum - product_sum)
+        common = x * variance_term - (gain * gradient_sum + mean * variance_term)
         x_gradient = upstream * gain + tf.transpose(weights) * common
         scale_gradient = inverse * (local[1] - mean * local[0])
         return x_gradient, None, scale_gradient, local[0], None

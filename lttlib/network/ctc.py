@@ -119,15 +119,15 @@ def _ctc_utterance(log_probabilities, label, gradient):
     if not total > 0:
         return np.inf
 
-    slope = y.copy()
+    difference = y.copy()
     for t in range(frames):
         for s in range(len(states)):
             # alpha and beta both count the frame t.
             posterior = alpha[t, s] / total * beta[-1 - t, -1 - s] / y[t, states[s]]
             if posterior:
-                power = alpha_exponent[t, s] + beta_exponent[-1 - t, -1 - s] - exponent
-                slope[t, states[s]] -= posterior * SCALE**power
-    gradient[:] = slope
+                posterior_exponent = alpha_exponent[t, s] + beta_exponent[-1 - t, -1 - s] - exponent
+                difference[t, states[s]] -= posterior * SCALE**posterior_exponent
+    gradient[:] = difference
     return -math.log(total) - exponent * LOG_SCALE
 
 

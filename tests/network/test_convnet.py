@@ -129,12 +129,12 @@ def test_batch_norm_equals_that_of_keras_with_a_mask():
     ours, theirs = BatchNorm(), keras.layers.BatchNormalization(momentum=0.95, epsilon=1e-3)
     ours.build(5)
     expected = theirs(x, training=True, mask=valid)
-    found = ours(tf.constant(x), tf.constant(valid, tf.float32), training=True)
-    np.testing.assert_allclose(found[valid], expected[valid], atol=1e-5)
+    normalised = ours(tf.constant(x), tf.constant(valid, tf.float32), training=True)
+    np.testing.assert_allclose(normalised[valid], expected[valid], atol=1e-5)
     np.testing.assert_allclose(ours.mean, theirs.moving_mean, atol=1e-6)
     np.testing.assert_allclose(ours.variance, theirs.moving_variance, atol=1e-6)
-    found = ours(tf.constant(x), tf.constant(valid, tf.float32))
-    np.testing.assert_allclose(found, theirs(x, training=False), atol=1e-5)
+    normalised = ours(tf.constant(x), tf.constant(valid, tf.float32))
+    np.testing.assert_allclose(normalised, theirs(x, training=False), atol=1e-5)
 
 
 def test_dropout_follows_its_seed_and_training_differs_from_inference():
@@ -212,17 +212,17 @@ def test_mixed_precision_trains_and_keeps_the_statistics_in_float32():
 
 
 def test_network_seed_decides_the_initial_weights():
-    one, same, other = (
+    first, same, other = (
         ConvNet(SPEC, seed=seed).convolutions[1].kernel.numpy() for seed in (1, 1, 2)
     )
-    np.testing.assert_array_equal(one, same)
-    assert np.abs(one - other).max() > 0.1
+    np.testing.assert_array_equal(first, same)
+    assert np.abs(first - other).max() > 0.1
     network = ConvNet(ConvSpec((4, 4), (3, 3), (1, 1), (0, 0), input_channels=4))
     assert np.abs(network.convolutions[0].kernel - network.convolutions[1].kernel).max() > 0.1
 
 
 @pytest.mark.parametrize(
-    "change, told",
+    "change, message",
     [
         ({"widths": (3, 3)}, "widths 2"),
         ({"filters": ()}, "filters 0"),
@@ -232,8 +232,8 @@ def test_network_seed_decides_the_initial_weights():
         ({"activation": "relux"}, "relux"),
     ],
 )
-def test_specification_that_is_wrong_says_what_is_wrong(change, told):
-    with pytest.raises(ValueError, match=told):
+def test_specification_that_is_wrong_says_what_is_wrong(change, message):
+    with pytest.raises(ValueError, match=message):
         dataclasses.replace(SPEC, **change)
 
 

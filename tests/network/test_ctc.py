@@ -143,18 +143,18 @@ def test_ctc_equals_the_kernel_of_tensorflow():
     logits, lengths, labels, label_lengths = batch(
         seed=3, frames=(60, 41), characters=(17, 9), classes=29
     )
-    found = {}
+    results = {}
     for name, devices in (("ours", []), ("theirs", ["a GPU"])):
         with pytest.MonkeyPatch.context() as patch, tf.GradientTape() as tape:
             patch.setattr(tf.config, "list_physical_devices", lambda kind, devices=devices: devices)
             tape.watch(logits)
             loss = ctc_loss(logits, lengths, labels, label_lengths)
-        found[name] = loss, tape.gradient(loss, logits)
-    np.testing.assert_allclose(*(loss for loss, _ in found.values()), rtol=1e-5)
+        results[name] = loss, tape.gradient(loss, logits)
+    np.testing.assert_allclose(*(loss for loss, _ in results.values()), rtol=1e-5)
     np.testing.assert_allclose(
-        *(gradient for _, gradient in found.values()), atol=5e-5
+        *(gradient for _, gradient in results.values()), atol=5e-5
     )  # it sums in float32
-    assert not np.array_equal(found["ours"][1], found["theirs"][1]), "these were one kernel"
+    assert not np.array_equal(results["ours"][1], results["theirs"][1]), "these were one kernel"
 
 
 def test_ctc_equals_torch():

@@ -39,24 +39,26 @@ def buckets(flat, bucket_size):
 
 def by_formula(values, bits, bucket_size):
     """Q(v) = alpha * round((v - beta) / alpha * s) / s + beta, in float64; and alpha."""
-    s, found, alphas = 2**bits - 1, [], []
+    s, quantized, alphas = 2**bits - 1, [], []
     for bucket in buckets(np.asarray(values, np.float64).ravel(), bucket_size):
         beta, alpha = min(bucket), max(bucket) - min(bucket)
-        found += [alpha * round((v - beta) / alpha * s) / s + beta if alpha else v for v in bucket]
+        quantized += [
+            alpha * round((v - beta) / alpha * s) / s + beta if alpha else v for v in bucket
+        ]
         alphas += [alpha] * len(bucket)
-    return np.reshape(found, np.shape(values)), np.reshape(alphas, np.shape(values))
+    return np.reshape(quantized, np.shape(values)), np.reshape(alphas, np.shape(values))
 
 
 def by_levels(values, levels, bucket_size):
     """The same for learned levels; and the number of the nearest level."""
-    found, alphas, codes = [], [], []
+    quantized, alphas, codes = [], [], []
     for bucket in buckets(np.asarray(values, np.float64).ravel(), bucket_size):
         beta, alpha = min(bucket), max(bucket) - min(bucket)
         for v in bucket:
             codes.append(min(range(len(levels)), key=lambda j: abs(levels[j] - (v - beta) / alpha)))
-            found.append(alpha * levels[codes[-1]] + beta)
+            quantized.append(alpha * levels[codes[-1]] + beta)
             alphas.append(alpha)
-    return tuple(np.reshape(each, np.shape(values)) for each in (found, alphas, codes))
+    return tuple(np.reshape(each, np.shape(values)) for each in (quantized, alphas, codes))
 
 
 @pytest.mark.parametrize(
@@ -72,28 +74,28 @@ def by_levels(values, levels, bucket_size):
     ],
 )
 def test_quantization_equals_the_formula_worked_by_hand(values, bits, bucket_size, expected):
-    found = quantize_uniform(tf.constant(values, tf.float32), bits, bucket_size)
-    np.testing.assert_allclose(found, expected, rtol=1e-6)
+    quantized = quantize_uniform(tf.constant(values, tf.float32), bits, bucket_size)
+    np.testing.assert_allclose(quantized, expected, rtol=1e-6)
 
 
 @pytest.mark.parametrize("shape, bucket_size", SHAPES)
 @pytest.mark.parametrize("bits", range(1, 9))
 def test_quantization_equals_the_formula_for_any_shape_and_bucket(shape, bucket_size, bits):
     values = noise(*shape, seed=bits)
-    found = quantize_uniform(values, bits, bucket_size)
+    quantized = quantize_uniform(values, bits, bucket_size)
     expected, alpha = by_formula(values, bits, bucket_size)
-    assert found.shape == shape and found.dtype == tf.float32
-    np.testing.assert_allclose(found, expected, atol=1e-5)
-    assert np.all(np.abs(found - values) <= alpha / (2**bits - 1) / 2 + 1e-6)
-    np.testing.assert_array_equal(quantize_uniform(found, bits, bucket_size), found)
+    assert quantized.shape == shape and quantized.dtype == tf.float32
+    np.testing.assert_allclose(quantized, expected, atol=1e-5)
+    assert np.all(np.abs(quantized - values) <= alpha / (2**bits - 1) / 2 + 1e-6)
+    np.testing.assert_array_equal(quantize_uniform(quantized, bits, bucket_size), quantized)
 
 
 @pytest.mark.parametrize("stochastic", [False, True])
 @pytest.mark.parametrize("bits", [1, 3, 8])
 def test_quantization_gives_the_least_and_largest_value_of_a_bucket_back_exactly(bits, stochastic):
     values = noise(1000) * 10.0 ** np.arange(-5, 5).repeat(100).astype(np.float32) + 7
-    found = quantize_uniform(values, bits, 30, stochastic)
-    for bucket, rounded in zip(buckets(values, 30), buckets(found.numpy(), 30), strict=True):
+    quantized = quantize_uniform(values, bits, 30, stochastic)
+    for bucket, rounded in zip(buckets(values, 30), buckets(quantized.numpy(), 30), strict=True):
         assert (rounded.min(), rounded.max()) == (bucket.min(), bucket.max())
         assert rounded[bucket.argmin()] == bucket.min() and rounded[bucket.argmax()] == bucket.max()
 
@@ -109,7 +111,7 @@ def test_quantization_leaves_constant_buckets_as_they_are(stochastic):
 def test_stochastic_rounding_is_right_on_average_and_lands_on_the_two_levels_beside(bits):
     values, bucket_size, seeds = noise(70), 32, 500
     rounded = tf.function(lambda seed: quantize_uniform(values, bits, bucket_size, True, seed))
-    found = np.stack(
+    quantized = np.stack(
         [rounded(tf.constant([3, seed])).numpy().astype(np.float64) for seed in range(seeds)]
     )
     _, alpha = by_formula(values, bits, bucket_size)
@@ -120,24 +122,24 @@ def test_stochastic_rounding_is_right_on_average_and_lands_on_the_two_levels_bes
     place = (values - beta) / step
     share = place - np.floor(place)
     lower, upper = beta + np.floor(place) * step, beta + np.ceil(place) * step
-    assert np.all(np.minimum(np.abs(found - lower), np.abs(found - upper)) < 1e-5)
+    assert np.all(np.minimum(np.abs(quantized - lower), np.abs(quantized - upper)) < 1e-5)
     error = step * np.sqrt(share * (1 - share) / seeds)  # of the mean of so many Bernoulli draws
-    assert np.all(np.abs(found.mean(axis=0) - values) <= 4.5 * error + 1e-5)
+    assert np.all(np.abs(quantized.mean(axis=0) - values) <= 4.5 * error + 1e-5)
     inner = error > 1e-3
-    assert inner.sum() > 40 and np.all(found[:, inner].std(axis=0) > 0)
+    assert inner.sum() > 40 and np.all(quantized[:, inner].std(axis=0) > 0)
     # Rounding to the nearest would fail by far: its mean is off by up to half a step.
     assert np.abs(
-        ((found.mean(axis=0) - values) / np.maximum(error, 1e-9))[inner].mean()
+        ((quantized.mean(axis=0) - values) / np.maximum(error, 1e-9))[inner].mean()
     ) < 4.5 / np.sqrt(inner.sum())
 
 
 def test_stochastic_rounding_is_decided_by_its_seed():
     values = noise(200)
-    one, same, other = (
+    first, same, other = (
         quantize_uniform(values, 2, None, True, seed) for seed in ((1, 2), (1, 2), (1, 3))
     )
-    np.testing.assert_array_equal(one, same)
-    assert np.any(one != other)
+    np.testing.assert_array_equal(first, same)
+    assert np.any(first != other)
     # Nor do two neighbours share their luck.
     assert (
         len(np.unique(quantize_uniform(np.float32([0, *[0.5] * 50, 1]), 1, None, True)[1:-1])) == 2
@@ -145,7 +147,7 @@ def test_stochastic_rounding_is_decided_by_its_seed():
 
 
 @pytest.mark.parametrize(
-    "values, bits, bucket_size, told",
+    "values, bits, bucket_size, message",
     [
         ([1.0, 2.0], 0, None, "bits must be 1 to 8, not 0"),
         ([1.0, 2.0], 9, None, "bits must be 1 to 8, not 9"),
@@ -153,47 +155,47 @@ def test_stochastic_rounding_is_decided_by_its_seed():
         (np.zeros([3, 0]), 4, None, r"shape \(3, 0\)"),
     ],
 )
-def test_quantization_refuses_what_cannot_be_quantized(values, bits, bucket_size, told):
-    with pytest.raises(ValueError, match=told):
+def test_quantization_refuses_what_cannot_be_quantized(values, bits, bucket_size, message):
+    with pytest.raises(ValueError, match=message):
         quantize_uniform(values, bits, bucket_size)
 
 
-def network(conv="conv", dropouts=(0.1, 0.2), **options):
+def small_network(conv="conv", dropouts=(0.1, 0.2), **options):
     """A network whose biases and batch norm are not those of the start; always the same kernels."""
-    made = ConvNet(ConvSpec(**SPEC, conv=conv, dropouts=dropouts), seed=1, **options)
+    network = ConvNet(ConvSpec(**SPEC, conv=conv, dropouts=dropouts), seed=1, **options)
     for number, variable in enumerate(
-        variable for variable in made.variables if "levels" not in variable.path
+        variable for variable in network.variables if "levels" not in variable.path
     ):
         if "kernel" not in variable.path:
             variable.assign(np.abs(noise(*variable.shape, seed=number)) + 0.5)
-    return made
+    return network
 
 
 def twin(rounded, conv="conv", dropouts=(0.1, 0.2)):
     """A network without quantizers, whose kernels are those of `rounded` (by name)."""
-    made = network(conv, dropouts)
-    for name, variable in named_variables(made).items():
+    network = small_network(conv, dropouts)
+    for name, variable in named_variables(network).items():
         if name in rounded:
             variable.assign(rounded[name])
-    return made
+    return network
 
 
-def kernels(made):
+def kernels(network):
     return {
         name: value.numpy()
-        for name, value in named_variables(made).items()
+        for name, value in named_variables(network).items()
         if name.endswith("kernel")
     }
 
 
-def run(made, seed=(5, 6)):
+def run(network, seed=(5, 6)):
     """Logits of a batch, and the gradient of a loss with respect to each trainable variable."""
     x, lengths = tf.constant(noise(2, 20, 3)), tf.constant([20, 13])
     seed = None if seed is None else tf.constant(seed)
     with tf.GradientTape() as tape:
-        logits, _ = made(x, lengths, training=seed is not None, seed=seed)
+        logits, _ = network(x, lengths, training=seed is not None, seed=seed)
         loss = tf.reduce_mean(tf.square(logits - noise(*logits.shape, seed=9)))
-    trainable = made.trainable_variables
+    trainable = network.trainable_variables
     gradients = tape.gradient(loss, trainable)
     return logits.numpy(), {
         variable.path: None if gradient is None else tf.convert_to_tensor(gradient).numpy()
@@ -204,12 +206,12 @@ def run(made, seed=(5, 6)):
 @pytest.mark.parametrize("conv", CONVS)
 @pytest.mark.parametrize("bits, bucket_size", [(2, 10), (5, None)])
 def test_quantizer_gives_forward_and_gradient_of_the_quantized_kernel(conv, bits, bucket_size):
-    made = network(conv)
-    quantize_kernels(made, bits, bucket_size)
+    network = small_network(conv)
+    quantize_kernels(network, bits, bucket_size)
     rounded = {
-        name: by_formula(value, bits, bucket_size)[0] for name, value in kernels(made).items()
+        name: by_formula(value, bits, bucket_size)[0] for name, value in kernels(network).items()
     }
-    logits, gradients = run(made)
+    logits, gradients = run(network)
     expected_logits, expected = run(twin(rounded, conv))
     np.testing.assert_allclose(logits, expected_logits, rtol=1e-4, atol=1e-5)
     assert gradients.keys() == expected.keys()  # kernels, biases and batch norm
@@ -217,59 +219,62 @@ def test_quantizer_gives_forward_and_gradient_of_the_quantized_kernel(conv, bits
         np.testing.assert_allclose(
             gradients[name], expected[name], rtol=1e-3, atol=1e-5, err_msg=name
         )
-    plain_logits, plain = run(network(conv))
+    plain_logits, plain = run(small_network(conv))
     assert np.abs(logits - plain_logits).max() > 1e-3
     assert np.abs(gradients["layer01/kernel"] - plain["layer01/kernel"]).max() > 1e-4
 
 
 def test_quantizer_applies_the_gradient_to_the_full_kernel():
-    made = network()
-    quantize_kernels(made, 2, 10)
-    full, (_, gradients) = kernels(made), run(made)
-    rate, trainable = 1e-3, made.trainable_variables
+    network = small_network()
+    quantize_kernels(network, 2, 10)
+    full, (_, gradients) = kernels(network), run(network)
+    rate, trainable = 1e-3, network.trainable_variables
     keras.optimizers.SGD(rate).apply(
         [gradients[variable.path] for variable in trainable], trainable
     )
-    for name, value in kernels(made).items():
+    for name, value in kernels(network).items():
         assert np.any(gradients[name])
         np.testing.assert_allclose(value, full[name] - rate * gradients[name], atol=1e-7)
 
 
 @pytest.mark.parametrize("options", [{}, {"stochastic": True}, {"learned": True}])
 def test_quantized_step_traced_computes_what_an_eager_one_does(options):
-    made = network(levels=8 if "learned" in options else 0)
-    quantize_kernels(made, 3, 10, **options)
+    network = small_network(levels=8 if "learned" in options else 0)
+    quantize_kernels(network, 3, 10, **options)
 
     def step():
         with tf.GradientTape() as tape:
-            logits, _ = made(
+            logits, _ = network(
                 tf.constant(noise(2, 20, 3)),
                 tf.constant([20, 13]),
                 training=True,
                 seed=tf.constant([5, 6]),
             )
             loss = tf.reduce_mean(logits**2)
-        return [logits, *map(tf.convert_to_tensor, tape.gradient(loss, made.trainable_variables))]
+        return [
+            logits,
+            *map(tf.convert_to_tensor, tape.gradient(loss, network.trainable_variables)),
+        ]
 
     for eager, traced in zip(step(), tf.function(step)(), strict=True):
         np.testing.assert_allclose(traced, eager, rtol=1e-3, atol=1e-4)
 
 
 def test_stochastic_rounding_follows_the_seed_in_training_and_is_not_random_afterwards():
-    made = network(dropouts=(0, 0))
-    quantize_kernels(made, 2, 10, stochastic=True)
-    rounded = {name: by_formula(value, 2, 10)[0] for name, value in kernels(made).items()}
+    network = small_network(dropouts=(0, 0))
+    quantize_kernels(network, 2, 10, stochastic=True)
+    rounded = {name: by_formula(value, 2, 10)[0] for name, value in kernels(network).items()}
     expected, _ = run(twin(rounded), seed=None)
     for _ in range(2):
-        np.testing.assert_allclose(run(made, seed=None)[0], expected, rtol=1e-4, atol=1e-5)
-    one, same, other = (run(made, seed)[0] for seed in ((5, 6), (5, 6), (5, 7)))
-    np.testing.assert_allclose(one, same, atol=1e-6)
-    assert np.abs(one - other).max() > 1e-3
+        np.testing.assert_allclose(run(network, seed=None)[0], expected, rtol=1e-4, atol=1e-5)
+    first, same, other = (run(network, seed)[0] for seed in ((5, 6), (5, 6), (5, 7)))
+    np.testing.assert_allclose(first, same, atol=1e-6)
+    assert np.abs(first - other).max() > 1e-3
 
 
 def test_stochastic_rounding_reaches_each_layer_and_each_with_its_own_luck():
-    made = network(dropouts=(0, 0))
-    layers = [*made.convolutions, made.output_layer]
+    network = small_network(dropouts=(0, 0))
+    layers = [*network.convolutions, network.output_layer]
     draws = []
 
     class Spy(Quantizer):
@@ -279,7 +284,7 @@ def test_stochastic_rounding_reaches_each_layer_and_each_with_its_own_luck():
 
     for layer in layers:
         layer.quantizer = Spy(2, 10, stochastic=True)
-        assert np.abs(run(made, (5, 6))[0] - run(made, (5, 7))[0]).max() > 1e-3, layer.name
+        assert np.abs(run(network, (5, 6))[0] - run(network, (5, 7))[0]).max() > 1e-3, layer.name
         layer.quantizer = None
     assert len(set(draws)) == 2 * len(layers)
 
@@ -287,12 +292,12 @@ def test_stochastic_rounding_reaches_each_layer_and_each_with_its_own_luck():
 @pytest.mark.parametrize("conv", CONVS)
 def test_learned_level_gets_the_gradient_of_the_weights_that_lie_there(conv):
     levels = [0.8, 0.05, 0.33, 1.1]  # in no order, and not all within [0, 1]
-    made = network(conv, levels=4)
-    quantize_kernels(made, 2, 10, learned=True)
-    for layer in [*made.convolutions, made.output_layer]:
+    network = small_network(conv, levels=4)
+    quantize_kernels(network, 2, 10, learned=True)
+    for layer in [*network.convolutions, network.output_layer]:
         layer.levels.assign(levels)
-    by_hand = {name: by_levels(value, levels, 10) for name, value in kernels(made).items()}
-    logits, gradients = run(made)
+    by_hand = {name: by_levels(value, levels, 10) for name, value in kernels(network).items()}
+    logits, gradients = run(network)
     expected_logits, expected = run(twin({name: each[0] for name, each in by_hand.items()}, conv))
     np.testing.assert_allclose(logits, expected_logits, rtol=1e-4, atol=1e-5)
     for name, (_, alpha, codes) in by_hand.items():
@@ -313,7 +318,7 @@ def test_learned_levels_gradient_equals_finite_differences_in_any_order_of_them(
     def loss(levels):
         return tf.reduce_sum(weights * tf.sin(LearnedQuantizer(levels, 7)(kernel)))
 
-    found = []
+    results = []
     for places in (levels, levels[order]):
         variable = tf.Variable(places)
         with tf.GradientTape() as tape:
@@ -321,45 +326,45 @@ def test_learned_levels_gradient_equals_finite_differences_in_any_order_of_them(
             value = loss(variable)
         gradient, to_kernel = tape.gradient(value, [variable, kernel])
         assert to_kernel is None
-        found.append((value, tf.convert_to_tensor(gradient).numpy()))
-    np.testing.assert_allclose(found[0][0], found[1][0], rtol=1e-6)
-    np.testing.assert_allclose(found[0][1][order], found[1][1], rtol=1e-5)
+        results.append((value, tf.convert_to_tensor(gradient).numpy()))
+    np.testing.assert_allclose(results[0][0], results[1][0], rtol=1e-6)
+    np.testing.assert_allclose(results[0][1][order], results[1][1], rtol=1e-5)
     for level, step in enumerate(1e-3 * np.eye(4, dtype=np.float32)):
         slope = (loss(levels + step) - loss(levels - step)) / 2e-3
-        np.testing.assert_allclose(found[0][1][level], slope, atol=5e-3)
+        np.testing.assert_allclose(results[0][1][level], slope, atol=5e-3)
 
 
 def test_learned_levels_begin_evenly_spaced_and_only_they_biases_and_batch_norm_move():
-    made = network(levels=8)
-    quantize_kernels(made, 3, 10, learned=True)
-    even = network()
+    network = small_network(levels=8)
+    quantize_kernels(network, 3, 10, learned=True)
+    even = small_network()
     quantize_kernels(even, 3, 10)
-    np.testing.assert_allclose(run(made)[0], run(even)[0], rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(run(network)[0], run(even)[0], rtol=1e-4, atol=1e-5)
     names = [
         f"{layer}/{what}"
         for layer in ("layer01", "layer02")
         for what in ("bias", "norm/scale", "norm/shift")
     ]
     names += ["output/bias", "layer01/levels", "layer02/levels", "output/levels"]
-    assert sorted(variable.path for variable in made.trainable_variables) == sorted(names)
-    before = {name: value.numpy() for name, value in named_variables(made).items()}
-    _, gradients = run(made)
+    assert sorted(variable.path for variable in network.trainable_variables) == sorted(names)
+    before = {name: value.numpy() for name, value in named_variables(network).items()}
+    _, gradients = run(network)
     optimizer = keras.optimizers.Adam(1e-3, global_clipnorm=1.0)
     optimizer.apply(
-        [gradients[variable.path] for variable in made.trainable_variables],
-        made.trainable_variables,
+        [gradients[variable.path] for variable in network.trainable_variables],
+        network.trainable_variables,
     )
-    for name, value in named_variables(made).items():
+    for name, value in named_variables(network).items():
         if "mean" not in name and "variance" not in name:
             assert np.any(value.numpy() != before[name]) == (name in names), name
 
 
 @pytest.mark.parametrize("learned", [False, True])
 def test_skipping_first_and_last_leaves_these_layers_as_they_are(learned):
-    made = network(levels=4 * learned)
-    quantize_kernels(made, 2, 10, learned=learned, skip_first_and_last=True)
-    rounded = {"layer02/kernel": by_formula(kernels(made)["layer02/kernel"], 2, 10)[0]}
-    logits, gradients = run(made)
+    network = small_network(levels=4 * learned)
+    quantize_kernels(network, 2, 10, learned=learned, skip_first_and_last=True)
+    rounded = {"layer02/kernel": by_formula(kernels(network)["layer02/kernel"], 2, 10)[0]}
+    logits, gradients = run(network)
     expected_logits, expected = run(twin(rounded))
     np.testing.assert_allclose(logits, expected_logits, rtol=1e-4, atol=1e-5)
     if learned:
@@ -373,7 +378,7 @@ def test_skipping_first_and_last_leaves_these_layers_as_they_are(learned):
 
 
 @pytest.mark.parametrize(
-    "levels, bits, options, told",
+    "levels, bits, options, message",
     [
         (0, 0, {}, "bits must be 1 to 8, not 0"),
         (0, 9, {}, "bits must be 1 to 8, not 9"),
@@ -383,25 +388,25 @@ def test_skipping_first_and_last_leaves_these_layers_as_they_are(learned):
     ],
 )
 def test_quantize_kernels_refuses_what_does_not_go_together_and_changes_nothing(
-    levels, bits, options, told
+    levels, bits, options, message
 ):
-    made = network(levels=levels)
-    names = [variable.path for variable in made.trainable_variables]
-    with pytest.raises(ValueError, match=told):
-        quantize_kernels(made, bits, **options)
-    assert not any(layer.quantizer for layer in [*made.convolutions, made.output_layer])
-    assert names == [variable.path for variable in made.trainable_variables]
+    network = small_network(levels=levels)
+    names = [variable.path for variable in network.trainable_variables]
+    with pytest.raises(ValueError, match=message):
+        quantize_kernels(network, bits, **options)
+    assert not any(layer.quantizer for layer in [*network.convolutions, network.output_layer])
+    assert names == [variable.path for variable in network.trainable_variables]
 
 
 def test_mixed_precision_quantizes_in_float32():
-    made = network(dtype="mixed_bfloat16")
-    quantize_kernels(made, 8, 10)
+    network = small_network(dtype="mixed_bfloat16")
+    quantize_kernels(network, 8, 10)
     rounded = []
-    made.output_layer.quantizer = lambda kernel, seed: (
+    network.output_layer.quantizer = lambda kernel, seed: (
         rounded.append(Quantizer(8, 10)(kernel)) or rounded[-1]
     )
-    _, gradients = run(made)
+    _, gradients = run(network)
     np.testing.assert_allclose(
-        rounded[0], by_formula(made.output_layer.kernel, 8, 10)[0], atol=1e-6
+        rounded[0], by_formula(network.output_layer.kernel, 8, 10)[0], atol=1e-6
     )
     assert all(gradient.dtype == np.float32 and np.any(gradient) for gradient in gradients.values())
