@@ -23,12 +23,12 @@ MIN_DIGITS, MAX_DIGITS = 3, 7  # per string
 MIN_PAUSE, MAX_PAUSE = 0.05, 0.35  # seconds before a digit
 
 
-def librispeech(unpacked):
+def prepare_librispeech(unpacked):
     """Return the folder of LibriSpeech or a part of it, which has the layout already."""
     return unpacked / "LibriSpeech"
 
 
-def spoken_digits(unpacked):
+def prepare_spoken_digits(unpacked):
     """Prepare the Free Spoken Digit Dataset: its digits, strung together with pauses, at 8 kHz.
 
     A string holds 3 to 7 recordings of one speaker. Indices 0 to 4 (the test set of its makers) go
@@ -84,7 +84,7 @@ def _draw_strings(count, generator):
         numbers = numbers[length:]
 
 
-def ljspeech(unpacked):
+def prepare_ljspeech(unpacked):
     """Prepare LJSpeech: one reader, chapters LJ001 to LJ050, at 16 kHz, texts normalised.
 
     The last chapter goes to test, the one before it to dev, all others to train: no page is in two
@@ -125,7 +125,7 @@ class Archive:
     url: str
     hash: str | None
     splits: tuple[str, ...]
-    prepare: Callable[[Path], Path] = librispeech
+    prepare: Callable[[Path], Path] = prepare_librispeech
 
     @property
     def file_name(self):
@@ -162,13 +162,13 @@ SPOKEN_DIGITS = Archive(
     "https://github.com/Jakobovski/free-spoken-digit-dataset/archive/refs/tags/v1.0.10.tar.gz",
     hash=None,  # its makers publish none
     splits=("train", "dev"),
-    prepare=spoken_digits,
+    prepare=prepare_spoken_digits,
 )
 LJSPEECH = Archive(
     "https://data.keithito.com/data/speech/LJSpeech-1.1.tar.bz2",
     hash="md5:c4763be9595ddfa79c2fc6eaeb3b6c8e",
     splits=("train", "dev", "test"),
-    prepare=ljspeech,
+    prepare=prepare_ljspeech,
 )
 
 # A corpus may be several archives. Each is fetched on its own, so that those that are there stay.

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from lttlib.speech import CORPORA
-from lttlib.speech.datasets import Archive, librispeech
+from lttlib.speech.datasets import Archive, prepare_librispeech
 
 
 class Handler(http.server.BaseHTTPRequestHandler):
@@ -74,7 +74,7 @@ def serve(server, monkeypatch):
     monkeypatch.setenv("LTT_BATCH", "1")
 
     def serve_archive(
-        members, splits=("dev-clean",), prepare=librispeech, known_hash="right", mode="gz"
+        members, splits=("dev-clean",), prepare=prepare_librispeech, known_hash="right", mode="gz"
     ):
         file = io.BytesIO()
         with tarfile.open(fileobj=file, mode=f"w:{mode}") as archive:

@@ -7,7 +7,7 @@ import numpy as np
 import soundfile
 
 from lttlib.speech import CORPORA, fetch_corpus, read_corpus
-from lttlib.speech.datasets import ljspeech, spoken_digits
+from lttlib.speech.datasets import prepare_ljspeech, prepare_spoken_digits
 
 WORDS = {"0": "ZERO", "1": "ONE", "9": "NINE"}
 DATA_PAGE = Path(__file__).parents[2] / "data" / "README.md"
@@ -40,7 +40,7 @@ def test_spoken_digits_keep_train_and_dev_recordings_apart_and_use_each_as_often
         f"fsdd-1/recordings/{name}.wav": wav(value=(number + 1) / 100)
         for number, name in enumerate(names)
     }
-    serve(members, ("train", "dev"), spoken_digits, known_hash=None)
+    serve(members, ("train", "dev"), prepare_spoken_digits, known_hash=None)
     fetch_corpus("tiny", tmp_path)
     uses = {name: [] for name in names}
     for split in ("train", "dev"):
@@ -69,7 +69,7 @@ def test_ljspeech_is_split_by_chapter_at_16_khz_with_the_text_as_read_aloud(serv
         lines.append(f"{name}|{printed}|In fourteen, Mr. “Gutenberg’s” time; printing-press\n")
         members[f"LJSpeech-1.1/wavs/{name}.wav"] = wav(seconds=0.5, sampling_rate=22050)
     members["LJSpeech-1.1/metadata.csv"] = "".join(lines).encode()
-    serve(members, ("train", "dev", "test"), ljspeech, mode="bz2")
+    serve(members, ("train", "dev", "test"), prepare_ljspeech, mode="bz2")
     fetch_corpus("tiny", tmp_path)
     utterances = read_corpus(tmp_path, ["train", "dev", "test"])
     assert [(utterance.split, utterance.id) for utterance in utterances] == [

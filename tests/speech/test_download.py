@@ -11,7 +11,12 @@ import pytest
 from damage import assert_refused, content, flips, rows
 
 from lttlib.speech import CORPORA, CorpusError, download, fetch_corpus, read_corpus
-from lttlib.speech.datasets import Archive, librispeech, ljspeech, spoken_digits
+from lttlib.speech.datasets import (
+    Archive,
+    prepare_librispeech,
+    prepare_ljspeech,
+    prepare_spoken_digits,
+)
 
 RECORDING = "LibriSpeech/dev-clean/7/1/7-1-0.flac"
 
@@ -200,33 +205,37 @@ DEVICE = {"type": tarfile.CHRTYPE, "devmajor": 1, "devminor": 3}
 AGAIN = "run it again"
 REMOVE = "Remove it to download it again"
 
+fetch_librispeech = fetch(prepare_librispeech)
+fetch_digits = fetch(prepare_spoken_digits)
+fetch_ljspeech = fetch(prepare_ljspeech)
+
 BAD_ARCHIVES = [
-    ("archive with a path above", tar(("../evil", b"evil")), fetch(librispeech), CorpusError,
+    ("archive with a path above", tar(("../evil", b"evil")), fetch_librispeech, CorpusError,
      AGAIN),
-    ("archive with a path above, within", tar(("a/../../evil", b"evil")), fetch(librispeech),
+    ("archive with a path above, within", tar(("a/../../evil", b"evil")), fetch_librispeech,
      CorpusError, AGAIN),
-    ("archive with an absolute path", tar(("/evil", b"evil")), fetch(librispeech), CorpusError,
+    ("archive with an absolute path", tar(("/evil", b"evil")), fetch_librispeech, CorpusError,
      AGAIN),
-    ("archive with a link out", evil(type=tarfile.SYMTYPE, linkname=LINK), fetch(librispeech),
+    ("archive with a link out", evil(type=tarfile.SYMTYPE, linkname=LINK), fetch_librispeech,
      CorpusError, AGAIN),
     ("archive with a hard link out", evil(type=tarfile.LNKTYPE, linkname=LINK),
-     fetch(librispeech), CorpusError, AGAIN),
-    ("archive with a device", evil(**DEVICE), fetch(librispeech), CorpusError, AGAIN),
-    ("archive with a pipe", evil(type=tarfile.FIFOTYPE), fetch(librispeech), CorpusError, AGAIN),
-    ("archive cut", archived(CUT_TARS), fetch(librispeech), CorpusError, AGAIN),
-    ("archive flipped bits", archived(FLIPPED_TARS), fetch(librispeech), CorpusError, AGAIN),
-    ("archive is junk", archived([b"<html>" * 99]), fetch(librispeech), CorpusError, AGAIN),
-    ("archive of other splits", tar(), fetch(librispeech, ("train",)), CorpusError,
+     fetch_librispeech, CorpusError, AGAIN),
+    ("archive with a device", evil(**DEVICE), fetch_librispeech, CorpusError, AGAIN),
+    ("archive with a pipe", evil(type=tarfile.FIFOTYPE), fetch_librispeech, CorpusError, AGAIN),
+    ("archive cut", archived(CUT_TARS), fetch_librispeech, CorpusError, AGAIN),
+    ("archive flipped bits", archived(FLIPPED_TARS), fetch_librispeech, CorpusError, AGAIN),
+    ("archive is junk", archived([b"<html>" * 99]), fetch_librispeech, CorpusError, AGAIN),
+    ("archive of other splits", tar(), fetch(prepare_librispeech, ("train",)), CorpusError,
      "has it changed"),
     ("archive of digits with other names", tar(("fsdd/recordings/a_b_c.wav", b"")),
-     fetch(spoken_digits), CorpusError, REMOVE),
-    ("archive of digits without sound", tar((DIGIT, b"")), fetch(spoken_digits), CorpusError,
+     fetch_digits, CorpusError, REMOVE),
+    ("archive of digits without sound", tar((DIGIT, b"")), fetch_digits, CorpusError,
      REMOVE),
-    ("archive of LJSpeech without its texts", tar(("LJSpeech-1/a", b"")), fetch(ljspeech),
+    ("archive of LJSpeech without its texts", tar(("LJSpeech-1/a", b"")), fetch_ljspeech,
      CorpusError, REMOVE),
     ("archive of LJSpeech with other texts", tar(("LJSpeech-1/metadata.csv", b"a,b,c")),
-     fetch(ljspeech), CorpusError, REMOVE),
-    ("hash of an archive is junk", junk_hash, fetch(librispeech), CorpusError, "remove it"),
+     fetch_ljspeech, CorpusError, REMOVE),
+    ("hash of an archive is junk", junk_hash, fetch_librispeech, CorpusError, "remove it"),
 ]  # fmt: skip
 
 
