@@ -1,6 +1,7 @@
 """Listen to the Teacher! The library under the notebooks."""
 
 import os
+from importlib import import_module
 
 # TensorFlow tells at length which GPU it did not find; errors still come as exceptions.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -35,3 +36,19 @@ class Error(ValueError):
 def ceil_div(dividend, divisor):
     """Quotient rounded up, for whole numbers, arrays and tensors of them."""
     return -(-dividend // divisor)
+
+
+def import_lazily(package, modules):
+    """`__getattr__` and `__dir__` of a package (PEP 562) that imports its names when asked for.
+
+    A device shall not wait for what only training needs. `modules` has the names of each module,
+    in one text.
+    """
+    homes = {name: module for module, names in modules.items() for name in names.split()}
+
+    def get(name):
+        if name not in homes:
+            raise AttributeError(f"module {package!r} has no attribute {name!r}")
+        return getattr(import_module(f"{package}.{homes[name]}"), name)
+
+    return get, lambda: sorted(homes)

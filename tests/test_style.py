@@ -25,7 +25,7 @@ PROFILES = sorted((CHECKOUT / "notebooks" / "params").glob("*.yaml"))
 MODULES = sorted(LIBRARY.rglob("*.py"))
 # From the roof down: a wing imports only those after it, and from the package its foundation.
 WINGS = "cli course models device recognition training features speech network files".split()
-FOUNDATION = {"lttlib.Error", "lttlib.ceil_div"}
+FOUNDATION = {"lttlib.Error", "lttlib.ceil_div", "lttlib.import_lazily"}
 WITHOUT_TENSORFLOW = {"device", "recognition", "speech"}
 SECTIONS = [
     "What you will learn",

@@ -1,23 +1,11 @@
 """The notebooks: how they run, what they plot, what came out."""
 
-from importlib import import_module
+from lttlib import import_lazily
 
-# Imported when first asked for: matplotlib, papermill and yaml take seconds.
-_LAZY = {
-    "DATA": "notebooks",
-    "NOTEBOOKS": "notebooks",
-    "figure_path": "notebooks",
-    "parameters": "notebooks",
-    "plan": "notebooks",
-    "profile": "notebooks",
-    "profile_folder": "notebooks",
-    "reports_path": "notebooks",
-    "require": "notebooks",
-    "run": "notebooks",
-}
-
-
-def __getattr__(name):
-    if name not in _LAZY:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_LAZY[name]}"), name)
+__getattr__, __dir__ = import_lazily(
+    __name__,
+    {
+        "notebooks": "DATA NOTEBOOKS figure_path parameters plan profile profile_folder "
+        "reports_path require run",
+    },
+)

@@ -1,4 +1,8 @@
 """A model in use, without TensorFlow."""
 
-from lttlib.device.recogniser import Recogniser
-from lttlib.device.streaming import StreamingRecogniser
+from lttlib import import_lazily
+
+__getattr__, __dir__ = import_lazily(
+    __name__,
+    {"recogniser": "Recogniser", "streaming": "StreamingRecogniser"},
+)

@@ -1,17 +1,9 @@
 """From logits to letters and words, and how many of them are wrong. No TensorFlow."""
 
-from importlib import import_module
+from lttlib import import_lazily
 
-from lttlib.recognition.arpa import (
-    fetch_librispeech_arpa,
-    read_lexicon,
-    read_vocabulary,
-    write_arpa,
-)
-from lttlib.recognition.beam_search import BeamSearch, Hypothesis, LexiconBeamSearch
-from lttlib.recognition.decoders import DECODERS, describe_decoder, make_decoder
+# At once: else the modules of these names would hide the functions.
 from lttlib.recognition.greedy import DecodingError, collapse, greedy
-from lttlib.recognition.ngram import LanguageModelError, NGrams, estimate_ngrams, read_sentences
 from lttlib.recognition.transcribe import (
     SplitLogits,
     Transcripts,
@@ -23,15 +15,13 @@ from lttlib.recognition.transcribe import (
     transcribe_split,
 )
 
-# Imported when first asked for: scoring needs jiwer, which a device does not have.
-_LAZY = {
-    "evaluate": "scoring",
-    "out_of_lexicon": "scoring",
-    "score": "scoring",
-}
-
-
-def __getattr__(name):
-    if name not in _LAZY:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_LAZY[name]}"), name)
+__getattr__, __dir__ = import_lazily(
+    __name__,
+    {
+        "arpa": "fetch_librispeech_arpa read_lexicon read_vocabulary write_arpa",
+        "beam_search": "BeamSearch Hypothesis LexiconBeamSearch",
+        "decoders": "DECODERS describe_decoder make_decoder",
+        "ngram": "LanguageModelError NGrams estimate_ngrams read_sentences",
+        "scoring": "evaluate out_of_lexicon score",
+    },
+)

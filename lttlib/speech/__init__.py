@@ -1,7 +1,14 @@
-"""Where speech comes from: a folder, a download or a synthesiser. And what becomes of its text."""
+"""Where speech comes from, a folder, a download or a synthesiser; and its text."""
 
+from lttlib import import_lazily
 from lttlib.speech import text
-from lttlib.speech.corpus import fetch_corpus, get_corpus, synthesise_corpus
-from lttlib.speech.datasets import CORPORA
-from lttlib.speech.layout import CorpusError, Utterance, read_corpus, write_chapter
 from lttlib.speech.text import ALPHABET
+
+__getattr__, __dir__ = import_lazily(
+    __name__,
+    {
+        "corpus": "fetch_corpus get_corpus synthesise_corpus",
+        "datasets": "CORPORA",
+        "layout": "CorpusError Utterance read_corpus write_chapter",
+    },
+)
