@@ -23,6 +23,12 @@ def train_tones(tones):
 
 
 @pytest.fixture(scope="session")
-def undisturbed(train_tones, tmp_path_factory):
+def undisturbed_path(tmp_path_factory):
+    """Path of the last checkpoint of `undisturbed`; the one before it stands beside it."""
+    return tmp_path_factory.mktemp("undisturbed") / "run"
+
+
+@pytest.fixture(scope="session")
+def undisturbed(train_tones, undisturbed_path):
     """Network and history of a training that nothing has interrupted."""
-    return train_tones(tmp_path_factory.mktemp("undisturbed") / "run")
+    return train_tones(undisturbed_path)

@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -87,12 +88,13 @@ def damage(path, kind):
 
 @pytest.mark.parametrize("kind", ["cut", "flipped", "no JSON"])
 def test_checkpoint_that_is_damaged_is_named_and_the_one_before_it_taken(
-    train_tones, undisturbed, tmp_path, capsys, kind
+    train_tones, undisturbed, undisturbed_path, tmp_path, capsys, kind
 ):
     """And where both are damaged, the training begins anew: with the same weights in the end."""
     expected, history = undisturbed
+    for name in ("run", "run.previous"):
+        shutil.copy(undisturbed_path.with_name(name), tmp_path)
     path = tmp_path / "run"
-    train_tones(path)
     damage(path, kind)
     capsys.readouterr()
     network, resumed = train_tones(path)
