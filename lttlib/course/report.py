@@ -199,7 +199,10 @@ def _heading_and_time(path):
     cells = [cell for cell in notebook["cells"] if cell["cell_type"] == "markdown"]
     text = "\n".join("".join(cell["source"]) for cell in cells)
     title = re.search(r"^# (.+)$", text, re.MULTILINE)
-    heading = f"{path.stem[:2]} {title[1] if title else path.stem[3:]}"
+    heading = title[1] if title else path.stem[3:]
+    number = path.stem[:2]
+    if not heading.startswith(number):
+        heading = f"{number} {heading}"
     return heading, f"{notebook['metadata']['papermill']['duration']:.0f} s"
 
 

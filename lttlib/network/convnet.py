@@ -138,7 +138,7 @@ class ConvBlock(keras.layers.Layer):
             padding = "VALID"
         kernel = tf.cast(kernel, x.dtype)
         bias = tf.cast(self.bias, x.dtype)
-        x = tf.nn.conv1d(x, kernel, self.stride, padding)
+        x = tf.nn.conv1d(x, kernel, self.stride, padding)  # [batch, frames, outputs]
         x = tf.nn.bias_add(x, bias)
 
         # From here on in float32: on a processor these operations take longer in bfloat16.

@@ -93,6 +93,14 @@ def test_index_links_reports_by_heading_and_failures_and_needs_nothing_from_outs
     assert "Listen to the Teacher! A <profile>" in reader.text
 
 
+def test_index_gives_a_heading_that_has_its_number_no_other_one(reports):
+    path = reports / "01_features.ipynb"
+    text = path.read_text(encoding="utf-8")
+    path.write_text(text.replace("# Features", "# 01 Features"), encoding="utf-8")
+    reader = Reader(report.write_index(reports, "quick").read_text(encoding="utf-8"))
+    assert reader.cells[0].strip() == "01 Features <of> speech"
+
+
 def test_index_links_the_report_of_all_models_first(reports):
     (reports / "09_report.html").write_text("whole")
     reader = Reader(report.write_index(reports, "quick").read_text(encoding="utf-8"))
