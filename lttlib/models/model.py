@@ -122,15 +122,12 @@ def _check_types(spec, alphabet):
 
 def count_values(spec) -> int:
     """Return the number of values in all variables of a network, moving statistics included."""
-    branches = 2 if spec.conv == "gated_conv" else 1
     total = 0
-    channels = spec.input_channels
-    for filters, width in zip(spec.filters, spec.widths, strict=True):
-        total += (width * channels + 1) * filters * branches
-        if spec.batch_norm:
-            total += 4 * filters
-        channels = filters
-    return total + (channels + 1) * spec.classes
+    for width, channels, outputs, _ in spec.kernels():
+        total += (width * channels + 1) * outputs
+    if spec.batch_norm:
+        total += 4 * sum(spec.filters)
+    return total
 
 
 @contextmanager
