@@ -127,6 +127,7 @@ class ConvBlock(keras.layers.Layer):
         may round by chance; `seed` [2] decides both. Returns the outputs [batch, ceil(time /
         stride), filters] and their lengths.
         """
+        # The kernel [width, channels, outputs], rounded where there is a quantizer.
         kernel = self.kernel
         if self.quantizer:
             kernel = self.quantizer(kernel, seed + [QUANTIZER_SEED, 0] if training else None)
@@ -168,6 +169,7 @@ class ConvNet(keras.Model):
     def __init__(self, spec, seed=0, dtype="float32", levels=0):
         super().__init__()
         self.spec = spec
+        # The channels that a layer puts out are those that the next one takes.
         self.convolutions = []
         channels = spec.input_channels
         for index, filters in enumerate(spec.filters):
