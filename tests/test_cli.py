@@ -392,7 +392,7 @@ def test_evaluate_decodes_with_a_language_model(noise, book, capsys):
     [
         ("--decoder beem", "choose one of greedy, beam, lm"),
         ("--decoder lm", "needs a language model"),
-        ("--decoder lm --lm nowhere.arpa", "nowhere.arpa"),
+        ("--decoder lm --lm nowhere.arpa", "nowhere.arpa: no language model; `ltt lm` makes"),
         ("--decoder lm --lm nowhere.arpa --beam-width 0", "beam_width must be at least 1"),
         ("--decoder greedy --beam-width 5", "'greedy' has no beam_width"),
         ("--lm some.arpa", "'greedy' has no lm"),
