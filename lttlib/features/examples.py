@@ -45,12 +45,14 @@ def make_example(utterance, config, alphabet=None, speed=1.0) -> dict:
     lttlib.Error
         If the utterance cannot be used; the message is the reason.
     """
+    # What the transcript alone can decide, before any sound is read.
     if utterance.text is None:
         raise Error("no transcript for this audio file")
     if not utterance.text.strip():
         raise Error("the transcript is empty")
     labels = text.encode(utterance.text, alphabet) if alphabet else []
 
+    # What every example has, to learn from or to score by.
     wave = load_audio(utterance.audio, config.sampling_rate, speed)
     example = {
         "id": utterance.id if speed == 1 else f"{utterance.id}@{speed:g}",
@@ -62,6 +64,7 @@ def make_example(utterance, config, alphabet=None, speed=1.0) -> dict:
     if not alphabet:
         return example
 
+    # What CTC needs in training: a sound, and a frame for each label and each blank it needs.
     _check_sound(utterance.audio, wave)
     frames = len(example["features"])
     min_frames = text.min_ctc_frames(labels)

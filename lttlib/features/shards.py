@@ -172,6 +172,7 @@ def parse(record, name, channels):
 
 def fingerprint(tasks, config, alphabet) -> str:
     """Hash of whatever the content of a shard depends on; a sound file by its size and time."""
+    # The examples, in their order.
     described = []
     for utterance, speed in tasks:
         stat = utterance.audio.stat() if utterance.audio.exists() else None
@@ -185,6 +186,7 @@ def fingerprint(tasks, config, alphabet) -> str:
             "speed": speed,
         }
         described.append(description)
+    # And how they are turned into features and labels.
     content = {
         "format": "shard 1",
         "features": config.to_json(),
