@@ -209,6 +209,12 @@ def test_wing_of_a_device_does_without_tensorflow(path):
     assert not {"tensorflow", "keras"} & {name.split(".")[0] for name in imported(path)}
 
 
+@each(MODULES)
+def test_no_library_makes_temporary_files_of_its_own(path):
+    """A killed `save_file` of safetensors leaves one beside its file, which nobody finds again."""
+    assert "save_file(" not in path.read_text("utf-8")
+
+
 def test_wing_is_a_folder_of_at_most_seven_files():
     for wing in WINGS:
         files = [path for path in MODULES if wing_of(path) == wing and path.stem != "__init__"]

@@ -65,7 +65,7 @@ def _write_files(folder, model):
         variables = named_variables(network)
         weights = {name: np.asarray(value) for name, value in variables.items()}
         with atomic_write(folder / WEIGHTS_FILE) as temporary:
-            safetensors.numpy.save_file(weights, temporary)
+            temporary.write_bytes(safetensors.numpy.save(weights))
 
     description = describe_model(network.spec, model.feature_config, alphabet)
     vocabulary = {"alphabet": description["alphabet"], "blank": len(alphabet)}

@@ -81,7 +81,7 @@ def save(path, network, feature_config, alphabet, seed=None) -> int:
     metadata = with_checksum(metadata, *tensors.values())
     header = {"model": json.dumps(metadata, separators=(",", ":"))}
     with atomic_write(path) as temporary:
-        safetensors.numpy.save_file(tensors, temporary, header)
+        temporary.write_bytes(safetensors.numpy.save(tensors, header))
         return temporary.stat().st_size
 
 

@@ -102,7 +102,7 @@ def save_checkpoint(path, identity, state, progress):
     with atomic_write(path) as temporary:
         # Under one key: the order of several varies from process to process.
         header = {"checkpoint": json.dumps(metadata)}
-        safetensors.numpy.save_file(tensors, temporary, header)
+        temporary.write_bytes(safetensors.numpy.save(tensors, header))
         if Path(path).exists():
             os.replace(path, f"{path}.previous")
 

@@ -154,7 +154,7 @@ def write_file(path, metadata, outputs) -> dict:
     # Under one key: the order of several varies from process to process.
     header = {"guidance": json.dumps(with_checksum(metadata | {"utterances": entries}))}
     with atomic_write(path) as temporary:
-        safetensors.numpy.save_file(tensors, temporary, header)
+        temporary.write_bytes(safetensors.numpy.save(tensors, header))
     return entries
 
 
