@@ -156,55 +156,69 @@ def inference_function(network):
 class _FoldedLayer:
     """A layer for inference: kernel [1, width, channels, outputs], bias [outputs], shift [filters].
 
-    The shift is that of batch norm, where it cannot be a part of the bias.
+    Where it is separable, depthwise is [1, width, channels, 1] and the kernel of width 1. The shift
+    is that of batch norm, where it cannot be a part of the bias.
     """
 
     layer: ConvBlock
     kernel: np.ndarray
     bias: np.ndarray
     shift: np.ndarray | None = None
+    depthwise: np.ndarray | None = None
 
     def __call__(self, x):
         """Compute x [1, 1, time, channels] -> [1, 1, frames, filters]."""
+        shortcut = x
         x = tf.nn.bias_add(self._convolve(x), self.bias)
         if self.layer.gated:
             x, gate = tf.split(x, 2, axis=-1)
             x *= tf.sigmoid(gate)
         if self.shift is not None:
             x = tf.nn.bias_add(x, self.shift)
+        if self.layer.residual:
+            x += shortcut
         activation = self.layer.activation
         return activation(x) if activation else x
 
     def _convolve(self, x):
         stride = self.layer.stride
         width = self.layer.width
-        if stride == 1:  # TensorFlow's own padding is the network's
-            return tf.nn.conv2d(x, self.kernel, 1, "SAME")
-        left = (width - 1) // 2
-        right = width // 2
-        x = tf.pad(x, [[0, 0], [0, 0], [left, right], [0, 0]])
-        return tf.nn.conv2d(x, self.kernel, [1, stride], "VALID")
+        padding = "SAME"
+        if stride > 1:  # TensorFlow's own padding is the network's at stride 1 alone
+            left = (width - 1) // 2
+            right = width // 2
+            x = tf.pad(x, [[0, 0], [0, 0], [left, right], [0, 0]])
+            padding = "VALID"
+        if self.depthwise is None:
+            return tf.nn.conv2d(x, self.kernel, [1, stride], padding)
+        x = tf.nn.depthwise_conv2d(x, self.depthwise, [1, stride, stride, 1], padding)
+        return tf.nn.conv2d(x, self.kernel, 1, "VALID")
 
 
 def _fold(layer) -> _FoldedLayer:
-    """Fold quantizer and batch norm of a layer into its kernel and bias, as far as they can be.
+    """Fold quantizers and batch norm of a layer into its kernel and bias, as far as they can be.
 
     The scale always can. The shift comes after the gate, if there is one; and it cannot go into the
     next kernel either, since the zeros beyond both ends are not shifted.
     """
     bias = layer.bias.numpy()
-    kernel = layer.kernel.numpy()
-    if layer.quantizer:
-        kernel = layer.quantizer(tf.constant(kernel)).numpy()
+    kernels = {}
+    for name, kernel in layer.rounded_kernels().items():
+        kernels[name] = tf.convert_to_tensor(kernel).numpy()
+    kernel = kernels["kernel"]
+    depthwise = None
+    if layer.separable:
+        depthwise = kernels["depthwise"][None, :, :, None]
     norm = layer.norm
     if not norm:
-        return _FoldedLayer(layer, kernel[None], bias)
+        return _FoldedLayer(layer, kernel[None], bias, depthwise=depthwise)
 
-    scale, shift, mean, variance = [variable.numpy() for variable in norm.variables]
-    gain = scale / np.sqrt(variance + norm.epsilon)
-    shift = shift - mean * gain
-    if not layer.gated:
-        return _FoldedLayer(layer, (kernel * gain)[None], bias * gain + shift)
-    # The second half of the filters, the gate, is not normalised.
-    gain = np.concatenate([gain, np.ones_like(gain)])
-    return _FoldedLayer(layer, (kernel * gain)[None], bias * gain, shift)
+    # [filters] each; the second half of a gated layer's outputs, the gate, is not normalised.
+    gain, shift = norm.gain_and_shift()
+    gain = gain.numpy()
+    shift = shift.numpy()
+    if layer.gated:
+        gain = np.concatenate([gain, np.ones_like(gain)])
+        return _FoldedLayer(layer, (kernel * gain)[None], bias * gain, shift)
+    bias = bias * gain + shift
+    return _FoldedLayer(layer, (kernel * gain)[None], bias, depthwise=depthwise)

@@ -1,5 +1,6 @@
 """A trained network with all that is needed to use it on sound, and its description in files."""
 
+import math
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 
@@ -123,8 +124,10 @@ def _check_types(spec, alphabet):
 def count_values(spec) -> int:
     """Return the number of values in all variables of a network, moving statistics included."""
     total = 0
-    for width, channels, outputs, _ in spec.kernels():
-        total += (width * channels + 1) * outputs
+    for shape, _ in spec.kernels():
+        total += math.prod(shape)
+        if len(shape) == 3:  # not of one over time for each channel: biases
+            total += shape[-1]
     if spec.batch_norm:
         total += 4 * sum(spec.filters)
     return total

@@ -1,9 +1,10 @@
 """A model in one small file: quantized kernels as codes of a few bits, everything else in float32.
 
-Three tensors of a safetensors file hold the network, in the order of its variables: `codes`, packed
-without gaps; `scales`, the least and largest value of each bucket and, where levels were learned,
-the levels; `floats`, the rest. The metadata hold specification, features and alphabet, so that the
-file is a whole model, and a checksum of all.
+Three tensors of a safetensors file hold the network, layer by layer: `codes`, packed without gaps;
+`scales`, the least and largest value of each bucket and, where levels were learned, the levels;
+`floats`, the rest, of batch norm and biases only what inference needs: what a channel is multiplied
+by, and what is added. The metadata hold specification, features and alphabet, so that the file is a
+whole model, and a checksum of all.
 """
 
 import json
@@ -25,6 +26,7 @@ from lttlib.network.quantization import (
     uniform_levels,
 )
 
+VERSION = 2  # files of version 1 hold every variable, in the order of the network's; they are read
 TENSORS = {  # in the order of the checksum
     "codes": np.uint8,
     "scales": np.float32,
@@ -77,7 +79,7 @@ def save(path, network, feature_config, alphabet, seed=None) -> int:
     """
     tensors, quantized = _pack_network(network, seed)
     metadata = describe_model(network.spec, feature_config, alphabet)
-    metadata["quantized"] = quantized
+    metadata |= {"version": VERSION, "quantized": quantized}
     metadata = with_checksum(metadata, *tensors.values())
     header = {"model": json.dumps(metadata, separators=(",", ":"))}
     with atomic_write(path) as temporary:
@@ -100,30 +102,76 @@ def load(path):
     """
     with damage_errors(path, "no packed model", "`ltt quantize` writes one"):
         metadata, tensors = _read_tensors(path)
-        max_values = tensors["floats"].size + 8 * tensors["codes"].size
+        # Two floats stand for a bias and the four values of batch norm.
+        max_values = 3 * tensors["floats"].size + 8 * tensors["codes"].size
         spec, feature_config, alphabet = parse_description(metadata, max_values)
-        network = _unpack_network(spec, metadata["quantized"], tensors)
+        network = ConvNet(spec)
+        readers = {}
+        for key, dtype in TENSORS.items():
+            readers[key] = _Reader(tensors[key], dtype)
+        unpack_network = UNPACKERS[metadata.get("version", 1)]
+        unpack_network(network, metadata["quantized"], readers)
+        if not all(reader.is_at_end() for reader in readers.values()):
+            raise Error("it holds more than its network")
         return network, feature_config, alphabet
 
 
 def _pack_network(network, seed):
-    """Return the tensors of the file, and what `_unpack_kernel` has to know of each kernel."""
-    quantizers = {layer.kernel.path: layer.quantizer for layer in network.layers}
+    """Return the tensors of the file, and the settings of the quantizers for `_unpack_kernel`.
+
+    The settings are a list of dicts: bits, bucket_size, learned, and the kernels that have them.
+    """
     parts = {key: [np.zeros(0, dtype)] for key, dtype in TENSORS.items()}
-    quantized = {}
-    for name, variable in named_variables(network).items():
-        quantizer = quantizers.get(name)
-        if quantizer:
+    quantized = []
+    count = 0
+    for layer in network.layers:
+        for name, kernel in layer.kernels.items():
+            quantizer = layer.quantizers.get(name)
+            if not quantizer:
+                parts["floats"].append(np.asarray(kernel).ravel())
+                continue
             # Each kernel has its own seed: else all would be rounded by the same numbers.
-            kernel_seed = None if seed is None else [seed, len(quantized)]
-            kernel = tf.convert_to_tensor(variable)
-            encoded = quantizer.encode(kernel, kernel_seed)
+            kernel_seed = None if seed is None else [seed, count]
+            encoded = quantizer.encode(tf.convert_to_tensor(kernel), kernel_seed)
             learned = isinstance(quantizer, LearnedQuantizer)
-            quantized[name] = _pack_kernel(encoded, learned, parts)
-        elif not name.endswith("/levels"):  # those in use stand among the scales
-            parts["floats"].append(np.asarray(variable).ravel())
+            settings = _pack_kernel(encoded, learned, parts)
+            settings["bucket_size"] = quantizer.bucket_size
+            _add_kernel(quantized, settings, kernel.path)
+            count += 1
+        for values in _fold(layer):
+            parts["floats"].append(np.asarray(values))
     tensors = {key: np.concatenate(parts[key]) for key in parts}
     return tensors, quantized
+
+
+def _add_kernel(quantized, settings, path):
+    """Add the path of a kernel to those of the same settings."""
+    for group in quantized:
+        if settings.items() <= group.items():
+            group["kernels"].append(path)
+            return
+    quantized.append(settings | {"kernels": [path]})
+
+
+def _fold(layer) -> list:
+    """What inference needs of a layer besides its kernels, [channels] each: see `_unfold`."""
+    if not layer.norm:
+        return [layer.bias]
+    gain, shift = layer.norm.gain_and_shift()
+    if layer.gated:
+        return [layer.bias, gain, shift]
+    return [gain, layer.bias * gain + shift]
+
+
+def _unfold(layer, floats):
+    """Take bias, gain and shift of a layer: a bias before batch norm is a part of its shift."""
+    norm = layer.norm
+    if layer.gated or not norm:
+        layer.bias.assign(floats.take(layer.bias.shape[0]))
+    if norm:
+        norm.scale.assign(floats.take(layer.filters))
+        norm.shift.assign(floats.take(layer.filters))
+        norm.variance.assign(np.full(layer.filters, 1 - norm.epsilon, np.float32))
 
 
 def _pack_kernel(encoded, learned, parts) -> dict:
@@ -131,7 +179,6 @@ def _pack_kernel(encoded, learned, parts) -> dict:
     levels = encoded.levels.numpy()
     bits = len(levels).bit_length() - 1
     codes = encoded.codes.numpy()
-    bucket_size = codes.shape[1]
 
     # What the last bucket is filled up with needs no place.
     count = math.prod(encoded.shape)
@@ -141,7 +188,7 @@ def _pack_kernel(encoded, learned, parts) -> dict:
         parts["scales"].append(scale.numpy().ravel())
     if learned:
         parts["scales"].append(levels)
-    return {"bits": bits, "bucket_size": bucket_size, "learned": learned}
+    return {"bits": bits, "learned": learned}
 
 
 def _read_tensors(path):
@@ -152,35 +199,41 @@ def _read_tensors(path):
     return verify_checksum(metadata, *tensors.values()), tensors
 
 
-def _unpack_network(spec, quantized, tensors):
-    """Return the network of a file; `_pack_network` is the inverse."""
-    readers = {}
-    for key, dtype in TENSORS.items():
-        readers[key] = _Reader(tensors[key], dtype)
+def _unpack_network(network, quantized, readers):
+    """Set the variables of a network; `_pack_network` is the inverse."""
+    settings = {path: group for group in quantized for path in group["kernels"]}
+    for layer in network.layers:
+        for kernel in layer.kernels.values():
+            values = _take(kernel, settings.get(kernel.path), readers)
+            kernel.assign(values)
+        _unfold(layer, readers["floats"])
 
-    network = ConvNet(spec)
+
+def _unpack_variables(network, quantized, readers):
+    """Set the variables of a network from a file of version 1."""
     for name, variable in named_variables(network).items():
-        shape = tuple(variable.shape)
-        if name in quantized:
-            encoded = _unpack_kernel(shape, quantized[name], readers)
-            values = dequantize(encoded)
-        else:
-            values = readers["floats"].take(math.prod(shape))
-            values = values.reshape(shape)
-        variable.assign(values)
+        variable.assign(_take(variable, quantized.get(name), readers))
 
-    if not all(reader.is_at_end() for reader in readers.values()):
-        raise Error("it holds more than its network")
-    return network
+
+UNPACKERS = {1: _unpack_variables, VERSION: _unpack_network}
+
+
+def _take(variable, settings, readers):
+    """Take the values of a variable: codes, if there are settings of a quantizer, or floats."""
+    shape = tuple(variable.shape)
+    if settings:
+        return dequantize(_unpack_kernel(shape, settings, readers))
+    return readers["floats"].take(math.prod(shape)).reshape(shape)
 
 
 def _unpack_kernel(shape, settings, readers) -> QuantizedTensor:
     """Take the next kernel from codes and scales; `settings` are those of `_pack_kernel`."""
     count = math.prod(shape)
     bits = settings["bits"]
-    bucket_size = settings["bucket_size"]
-    if bits not in range(1, 9) or bucket_size not in range(1, count + 1):
+    bucket_size = settings["bucket_size"] or count
+    if bits not in range(1, 9) or bucket_size < 1:
         raise Error(f"{bits} bits and buckets of {bucket_size} for {count} values")
+    bucket_size = min(bucket_size, count)
 
     # The last bucket is filled up; of what does not matter.
     buckets = ceil_div(count, bucket_size)

@@ -22,10 +22,10 @@ class BatchNorm(keras.layers.Layer):
 
     def call(self, x, valid, training=False):
         """Normalise x [batch, time, channels] where valid [batch, time] is 1."""
-        scale, shift, mean, variance = map(tf.convert_to_tensor, self.variables)
         if not training:
-            gain = tf.math.rsqrt(variance + self.epsilon) * scale
-            return x * gain + (shift - mean * gain)
+            gain, offset = self.gain_and_shift()
+            return x * gain + offset
+        scale, shift, mean, variance = map(tf.convert_to_tensor, self.variables)
         flat = tf.reshape(x, [-1, x.shape[-1]])
         weights = tf.reshape(valid, [1, -1])
         weights /= sum_over_replicas(tf.reduce_sum(weights))
@@ -33,6 +33,12 @@ class BatchNorm(keras.layers.Layer):
         for moving, batch in ((self.mean, mean), (self.variance, variance)):
             moving.assign(self.momentum * moving + (1 - self.momentum) * batch)
         return tf.reshape(flat, tf.shape(x))
+
+    def gain_and_shift(self):
+        """What inference multiplies by, and adds: [channels] each."""
+        scale, shift, mean, variance = map(tf.convert_to_tensor, self.variables)
+        gain = tf.math.rsqrt(variance + self.epsilon) * scale
+        return gain, shift - mean * gain
 
 
 @tf.custom_gradient

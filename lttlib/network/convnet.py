@@ -5,6 +5,7 @@ valid frames only, and strides count from the first frame. So an utterance gives
 alone as in any batch.
 """
 
+import math
 from dataclasses import dataclass, replace
 
 import keras
@@ -13,7 +14,7 @@ import tensorflow as tf
 from lttlib import Error, ceil_div
 from lttlib.network.batch_norm import BatchNorm
 
-CONVS = ("conv", "gated_conv")
+CONVS = ("conv", "gated_conv", "separable_conv")
 ACTIVATIONS = "elu relu leaky_relu relu6 selu gelu silu tanh sigmoid softplus linear".split()
 LAYER_LISTS = ("filters", "widths", "strides", "dropouts")
 LAYER_SEED = 1 << 16  # added for each layer: each has random numbers of its own
@@ -25,8 +26,11 @@ class ConvSpec:
     """A network of 1D convolutions, and a last one of width 1 to the classes after them.
 
     `conv` is activation(X * W + b), `gated_conv` is (X * W + b) . sigmoid(X * V + c), elementwise
-    (Dauphin et al. 2017): the gate takes the activation's place. Raises `Error` if the lists differ
-    in length, a number is out of range, or a name is unknown.
+    (Dauphin et al. 2017): the gate takes the activation's place. `separable_conv` begins with an
+    ordinary layer; each other one has a convolution over time for each channel alone, then one of
+    width 1 over the channels (Chollet 2017), and its input is added before the activation where
+    stride and channels allow (Kriman et al. 2020). One of width 1 is the second convolution alone.
+    Raises `Error` if the lists differ in length, a number is out of range, or a name is unknown.
     """
 
     filters: tuple  # output channels of each layer
@@ -61,21 +65,34 @@ class ConvSpec:
         return self.conv == "gated_conv"
 
     def kernels(self):
-        """Yield (width, inputs, outputs, stride) of each kernel, the gate's channels included."""
+        """Yield (shape, stride) of each kernel: of its weights, each is used once for a frame."""
         channels = self.input_channels
         sizes = zip(self.filters, self.widths, self.strides, strict=True)
-        for filters, width, stride in sizes:
-            yield width, channels, 2 * filters if self.gated else filters, stride
+        for index, (filters, width, stride) in enumerate(sizes):
+            if self.is_separable(index):
+                yield (width, channels), stride
+                width, stride = 1, 1
+            yield (width, channels, 2 * filters if self.gated else filters), stride
             channels = filters
-        yield 1, channels, self.classes, 1
+        yield (1, channels, self.classes), 1
+
+    def is_separable(self, index) -> bool:
+        """Whether the layer of this index has a convolution for each channel alone."""
+        return self.conv == "separable_conv" and index > 0 and self.widths[index] > 1
+
+    def is_residual(self, index) -> bool:
+        """Whether the input of the layer of this index is added to its output."""
+        same_shape = self.strides[index] == 1 and self.filters[index - 1] == self.filters[index]
+        return self.conv == "separable_conv" and index > 0 and same_shape
 
 
 class ConvBlock(keras.layers.Layer):
     """One layer: convolution, gate or activation, batch norm, dropout, zeros beyond each utterance.
 
-    Its sizes are those of a `ConvSpec`; `seed` is that of the initial kernel (He et al. 2015), and
-    `levels` the number of quantization levels to learn. The attribute `quantizer` is None, or is
-    called with (kernel, seed) and gives the kernel to compute with: see `quantize_kernels`.
+    Its sizes are those of a `ConvSpec`; `seed` is that of the initial kernels (He et al. 2015), and
+    `levels` the number of quantization levels to learn for each. The attribute `kernels` holds them
+    by name, "kernel" and, where it is separable, "depthwise", and `quantizers` by the same names
+    what is called with (kernel, seed) and gives the kernel to compute with: see `quantize_kernels`.
     """
 
     def __init__(
@@ -86,6 +103,8 @@ class ConvBlock(keras.layers.Layer):
         stride=1,
         dropout=0.0,
         gated=False,
+        separable=False,
+        residual=False,
         activation=None,
         batch_norm=False,
         seed=0,
@@ -98,23 +117,35 @@ class ConvBlock(keras.layers.Layer):
         self.stride = stride
         self.dropout = dropout
         self.gated = gated
+        self.separable = separable
+        self.residual = residual
         self.initializer = keras.initializers.HeNormal(seed)
         linear = gated or activation is None
         self.activation = None if linear else keras.activations.get(activation)
         self.norm = BatchNorm(dtype="float32", name="norm") if batch_norm else None
-        self.quantizer = None
+        self.quantizers = {}
         self.level_count = levels
 
     def build(self, channels):
-        """Make kernel [width, channels, filters] (twice the filters where gated) and bias."""
+        """Make kernel [width, channels, filters] (twice the filters where gated) and bias.
+
+        Where it is separable, depthwise [width, channels] and kernel [1, channels, filters].
+        """
         outputs = 2 * self.filters if self.gated else self.filters
-        shape = (self.width, channels, outputs)
-        self.kernel = self._weight("kernel", shape, self.initializer)
+        width = 1 if self.separable else self.width
+        self.kernel = self._weight("kernel", (width, channels, outputs), self.initializer)
         self.bias = self._weight("bias", (outputs,))
         if self.norm:
             self.norm.build(self.filters)
+        self.kernels = {"kernel": self.kernel}
+        if self.separable:
+            shape = (self.width, channels)
+            self.kernels["depthwise"] = self._weight("depthwise", shape, self.initializer)
+        self.levels = {}
         if self.level_count:
-            self.levels = self._weight("levels", (self.level_count,))
+            for name in self.kernels:
+                path = "levels" if name == "kernel" else f"{name}_levels"
+                self.levels[name] = self._weight(path, (self.level_count,))
         self.built = True
 
     def _weight(self, name, shape, initializer="zeros"):
@@ -127,20 +158,26 @@ class ConvBlock(keras.layers.Layer):
         may round by chance; `seed` [2] decides both. Returns the outputs [batch, ceil(time /
         stride), filters] and their lengths.
         """
-        # The kernel [width, channels, outputs], rounded where there is a quantizer.
-        kernel = self.kernel
-        if self.quantizer:
-            kernel = self.quantizer(kernel, seed + [QUANTIZER_SEED, 0] if training else None)
-
+        shortcut = x
+        kernels = self.rounded_kernels(seed if training else None)
         padding = "SAME"
         if self.stride > 1:  # by hand: "SAME" shifts strided windows with the length of the batch
             left = (self.width - 1) // 2
             x = tf.pad(x, [[0, 0], [left, self.width // 2], [0, 0]])
             padding = "VALID"
-        kernel = tf.cast(kernel, x.dtype)
-        bias = tf.cast(self.bias, x.dtype)
-        x = tf.nn.conv1d(x, kernel, self.stride, padding)  # [batch, frames, outputs]
-        x = tf.nn.bias_add(x, bias)
+
+        # Over time for each channel [batch, frames, channels], in float32, which is faster; then
+        # over the channels. Or both at once. [batch, frames, outputs]
+        stride = self.stride
+        if self.separable:
+            image = tf.cast(x, tf.float32)[:, None]
+            depthwise = kernels["depthwise"][None, :, :, None]
+            steps = [1, stride, stride, 1]
+            image = tf.nn.depthwise_conv2d(image, depthwise, steps, padding)
+            x = tf.cast(image[:, 0], x.dtype)
+            stride = 1
+        x = tf.nn.conv1d(x, tf.cast(kernels["kernel"], x.dtype), stride, padding)
+        x = tf.nn.bias_add(x, tf.cast(self.bias, x.dtype))
 
         # From here on in float32: on a processor these operations take longer in bfloat16.
         x = tf.cast(x, tf.float32)
@@ -151,11 +188,21 @@ class ConvBlock(keras.layers.Layer):
             x *= tf.sigmoid(gate)
         if self.norm:
             x = self.norm(x, valid, training=training)
+        if self.residual:
+            x += tf.cast(shortcut, tf.float32)
         if self.activation:
             x = self.activation(x)
         if self.dropout and training:
             x = tf.nn.experimental.stateless_dropout(x, self.dropout, seed, rng_alg="philox")
         return tf.cast(x * valid[..., None], self.compute_dtype), lengths
+
+    def rounded_kernels(self, seed=None):
+        """The kernels to compute with, by name: rounded where there is a quantizer."""
+        rounded = dict(self.kernels)
+        for number, (name, quantizer) in enumerate(self.quantizers.items()):
+            kernel_seed = None if seed is None else seed + [QUANTIZER_SEED + number, 0]
+            rounded[name] = quantizer(self.kernels[name], kernel_seed)
+        return rounded
 
 
 class ConvNet(keras.Model):
@@ -163,7 +210,7 @@ class ConvNet(keras.Model):
 
     `seed` is that of the initial weights. `dtype`, "float32" or "mixed_bfloat16", is that of the
     activations: weights, statistics and logits are always float32. `levels` is the number of
-    quantization levels to learn in each layer.
+    quantization levels to learn for each kernel.
     """
 
     def __init__(self, spec, seed=0, dtype="float32", levels=0):
@@ -179,6 +226,8 @@ class ConvNet(keras.Model):
                 stride=spec.strides[index],
                 dropout=spec.dropouts[index],
                 gated=spec.gated,
+                separable=spec.is_separable(index),
+                residual=spec.is_residual(index),
                 activation=spec.activation,
                 batch_norm=spec.batch_norm,
                 seed=1000 * seed + index + 1,
@@ -249,10 +298,10 @@ def training_flops(spec, frames: int = 1) -> int:
     Those of the convolutions, forward and both gradients; a multiply-add counts as two.
     """
     total = 0
-    for number, (width, channels, outputs, stride) in enumerate(spec.kernels()):
+    for number, (shape, stride) in enumerate(spec.kernels()):
         frames = ceil_div(frames, stride)
         passes = 3 if number else 2  # the first layer needs no gradient of its input
-        total += 2 * passes * frames * width * channels * outputs
+        total += 2 * passes * frames * math.prod(shape)
     return total
 
 

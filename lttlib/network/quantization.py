@@ -142,7 +142,7 @@ class Quantizer:
 
 @dataclass(frozen=True)
 class LearnedQuantizer:
-    """Levels [2^bits] of one layer that are learned: differentiable quantization (section 4).
+    """Levels [2^bits] of one kernel that are learned: differentiable quantization (section 4).
 
     With x the number of a weight's nearest level, Q(v) = alpha * p_x + beta: dQ/dp_j is alpha for
     the weights at level j, 0 for the others. The weights stay, and with them alpha and beta.
@@ -186,16 +186,17 @@ def quantize_kernels(
     ends = (network.layers[0], network.layers[-1])
     for layer in network.layers:
         skipped = skip_first_and_last and layer in ends
-        if learned and skipped:
-            layer.levels.trainable = False
-        elif learned:
-            layer.levels.assign(even)
-            layer.kernel.trainable = False
-            layer.quantizer = LearnedQuantizer(layer.levels, bucket_size)
-        elif not skipped:
-            layer.quantizer = Quantizer(bits, bucket_size, stochastic)
+        for name, kernel in layer.kernels.items():
+            if learned and skipped:
+                layer.levels[name].trainable = False
+            elif learned:
+                layer.levels[name].assign(even)
+                kernel.trainable = False
+                layer.quantizers[name] = LearnedQuantizer(layer.levels[name], bucket_size)
+            elif not skipped:
+                layer.quantizers[name] = Quantizer(bits, bucket_size, stochastic)
 
 
 def is_quantized(network) -> bool:
     """Whether some layer computes with a quantized kernel."""
-    return any(layer.quantizer for layer in network.layers)
+    return any(layer.quantizers for layer in network.layers)

@@ -63,7 +63,9 @@ def _plain(value):
 
 def run_fingerprint(network, objective, records, config) -> str:
     """All that the result of a training depends on, as JSON under fixed names."""
-    quantizers = [layer.quantizer for layer in network.layers]
+    quantizers = []
+    for layer in network.layers:
+        quantizers += map(layer.quantizers.get, layer.kernels)
     entries = [
         [entry.id, entry.speaker, entry.frames, entry.characters, entry.min_frames]
         for entry in records.entries

@@ -188,7 +188,7 @@ def test_experiment_with_a_quantized_network_keeps_and_scores_the_packed_file(
     results = without_time(card["results"])
     assert results == expected(Model(*packed.load(packed_file)), scored)
     for layer in network.layers:
-        layer.quantizer = None
+        layer.quantizers.clear()
     assert results != expected(Model(network, records.feature_config, records.alphabet), scored)
 
 

@@ -60,7 +60,7 @@ def test_convert_takes_the_kernels_that_a_quantized_network_computes_with(tmp_pa
     features = extract(noise_wave(0.5), NOISE_CONFIG)
     (logits,) = Recogniser(tmp_path / "a.tflite").logits([features])
     np.testing.assert_allclose(logits, network_logits(model, features), atol=1e-3)
-    model.network.layers[0].quantizer = None
+    model.network.layers[0].quantizers.clear()
     assert np.abs(logits - network_logits(model, features)).max() > 0.01
 
 

@@ -15,7 +15,7 @@ from lttlib import Error, ceil_div, models
 from lttlib.features import FeatureConfig
 from lttlib.files import CHECKSUM_KEY, with_checksum
 from lttlib.models import Model, packed
-from lttlib.network import ConvNet, ConvSpec, named_variables, quantize_kernels
+from lttlib.network import CONVS, ConvNet, ConvSpec, named_variables, quantize_kernels
 
 SPEC = {
     "filters": (6, 5),
@@ -64,7 +64,7 @@ def trained(conv="conv", levels=0):
     network = ConvNet(ConvSpec(**SPEC, conv=conv), seed=3, levels=levels)
     random = np.random.default_rng(1)
     for variable in network.variables:
-        if "kernel" not in variable.path:
+        if not variable.path.endswith(("kernel", "depthwise")):
             variable.assign(random.uniform(0.5, 1, variable.shape))
     return Model(network, FeatureConfig(n_mels=30), "ABCD")
 
@@ -76,6 +76,16 @@ def save(path, model):
 def logits(network):
     x = np.random.default_rng(2).normal(size=(2, 20, 39)).astype(np.float32)
     return network(tf.constant(x), tf.constant([20, 9]))[0].numpy()
+
+
+def by_kernel(network, rounded=False):
+    """The kernels of a network by their paths, if asked for as it computes with them."""
+    kernels = {}
+    for layer in network.layers:
+        values = layer.rounded_kernels() if rounded else layer.kernels
+        for name, kernel in layer.kernels.items():
+            kernels[kernel.path] = np.asarray(values[name])
+    return kernels
 
 
 @pytest.mark.parametrize(
@@ -91,37 +101,46 @@ def logits(network):
         ("gated_conv", 3, None, {"learned": True}),
         ("conv", 2, 10, {"learned": True}),
         ("conv", 5, 64, {"learned": True, "skip_first_and_last": True}),
+        ("separable_conv", 4, 256, {}),
+        ("separable_conv", 2, 10, {"stochastic": True}),
+        ("separable_conv", 2, 8, {"learned": True, "skip_first_and_last": True}),
     ],
 )
-def test_load_computes_bit_for_bit_what_was_saved(tmp_path, conv, bits, bucket_size, options):
+def test_load_computes_what_was_saved(tmp_path, conv, bits, bucket_size, options):
     learned = options.get("learned", False)
     model = trained(conv, levels=2**bits if learned else 0)
     full = logits(model.network)
     quantize_kernels(model.network, bits, bucket_size, **options)
-    layers = [*model.network.convolutions, model.network.output_layer]
+    layers = model.network.layers
     if learned:
         for layer in layers:  # in no order, as training may leave them
-            levels = np.linspace(-0.1, 1.05, 2**bits)
-            layer.levels.assign(np.random.default_rng(bits).permutation(levels))
+            levels = np.random.default_rng(bits).permutation(np.linspace(-0.1, 1.05, 2**bits))
+            for variable in layer.levels.values():
+                variable.assign(levels)
     path = tmp_path / "small.safetensors"
     size = save(path, model)
     network, feature_config, alphabet = packed.load(path)
     assert network.spec == model.network.spec
     assert (feature_config, alphabet) == (model.feature_config, "ABCD")
-    np.testing.assert_array_equal(logits(network), logits(model.network))
-    assert np.any(logits(network) != full)
+    expected = logits(model.network)
+    np.testing.assert_allclose(logits(network), expected, atol=1e-5 * np.abs(expected).max())
+    assert np.abs(expected - full).max() > 1e-3 * np.abs(full).max()
+    kernels = by_kernel(network)
+    for name, kernel in by_kernel(model.network, rounded=True).items():
+        np.testing.assert_array_equal(kernels[name], kernel, err_msg=name)
     assert size == path.stat().st_size
 
-    # The sizes by hand: codes of each kernel to the next byte, two scales a bucket, 2^bits levels
-    # a layer.
+    # The sizes by hand: codes of each kernel to the next byte, two scales a bucket, 2^bits levels;
+    # gain and shift of 6 and 5 channels, biases of 5 classes and, where gated, of 22 channels.
+    counts = {name: kernel.size for name, kernel in kernels.items()}
+    floats = 2 * 11 + 5 + (22 if conv == "gated_conv" else 0)
     if options.get("skip_first_and_last"):
-        layers = layers[1:-1]
-    counts = [int(np.prod(layer.kernel.shape)) for layer in layers]
+        floats += counts.pop("layer01/kernel") + counts.pop("output/kernel")
+    counts = counts.values()
     codes = sum((count * bits + 7) // 8 for count in counts)
     scales = sum(2 * ceil_div(count, bucket_size or count) for count in counts)
     if learned:
         scales += len(counts) * 2**bits
-    floats = sum(variable.numpy().size for variable in network.variables) - sum(counts)
     with safe_open(path, "numpy") as file:
         tensors = {name: file.get_tensor(name) for name in file.keys()}
     assert {name: (value.shape, value.dtype) for name, value in tensors.items()} == {
@@ -132,12 +151,16 @@ def test_load_computes_bit_for_bit_what_was_saved(tmp_path, conv, bits, bucket_s
     assert size < sum(value.nbytes for value in tensors.values()) + 2000
 
 
-def test_save_packs_a_network_that_is_not_quantized_in_float32(tmp_path):
-    model = trained()
+@pytest.mark.parametrize("conv", CONVS)
+def test_save_packs_a_network_that_is_not_quantized_in_float32(tmp_path, conv):
+    model = trained(conv)
     save(tmp_path / "full.safetensors", model)
     network, _, _ = packed.load(tmp_path / "full.safetensors")
-    for name, variable in named_variables(model.network).items():
-        np.testing.assert_array_equal(named_variables(network)[name], variable)
+    kernels = by_kernel(network)
+    for path, kernel in by_kernel(model.network).items():
+        np.testing.assert_array_equal(kernels[path], kernel)
+    expected = logits(model.network)
+    np.testing.assert_allclose(logits(network), expected, atol=1e-5 * np.abs(expected).max())
 
 
 def rounded(path, model, seed=None):
@@ -297,7 +320,7 @@ def packed_spec(**changes):
 
 def packed_kernel(**changes):
     def change(metadata, tensors):
-        metadata["quantized"]["layer01/kernel"].update(changes)
+        metadata["quantized"][0].update(changes)
 
     return repacked(change)
 

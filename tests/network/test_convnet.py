@@ -22,7 +22,8 @@ from lttlib.network import (
 )
 from lttlib.recognition import greedy
 
-SPEC = ConvSpec((6, 5, 8), (4, 3, 7), (2, 1, 3), (0.1, 0.2, 0.3), input_channels=3, classes=5)
+# Of three layers of a separable network the first is ordinary, the second residual.
+SPEC = ConvSpec((6, 6, 8), (4, 3, 7), (2, 1, 3), (0.1, 0.2, 0.3), input_channels=3, classes=5)
 
 
 def noise(*shape, seed=0):
@@ -50,28 +51,32 @@ def naive_convolution(x, kernel, bias, stride):
     return np.array(outputs)
 
 
+def naive_depthwise(x, depthwise, stride):
+    """Of each channel alone: a convolution whose kernel is 0 between different channels."""
+    kernel = depthwise[:, :, None] * np.eye(depthwise.shape[1])
+    return naive_convolution(x, kernel, np.zeros(depthwise.shape[1]), stride)
+
+
 def naive(network, x):
     """Logits of one utterance by loops, in float64."""
-    for layer in [*network.convolutions, network.output_layer]:
-        kernel, bias = (
-            variable.numpy().astype(np.float64) for variable in (layer.kernel, layer.bias)
-        )
+    for layer in network.layers:
+        kernel = layer.kernel.numpy().astype(np.float64)
+        bias = layer.bias.numpy().astype(np.float64)
+        shortcut, stride, filters = x, layer.stride, layer.filters
+        if layer.separable:
+            x = naive_depthwise(x, layer.kernels["depthwise"].numpy(), stride)
+            stride = 1
         if layer.gated:
-            h = naive_convolution(
-                x, kernel[..., : layer.filters], bias[: layer.filters], layer.stride
-            )
-            gate = naive_convolution(
-                x, kernel[..., layer.filters :], bias[layer.filters :], layer.stride
-            )
+            h = naive_convolution(x, kernel[..., :filters], bias[:filters], stride)
+            gate = naive_convolution(x, kernel[..., filters:], bias[filters:], stride)
             x = h * (1 / (1 + np.exp(-gate)))
         else:
-            x = naive_convolution(x, kernel, bias, layer.stride)
+            x = naive_convolution(x, kernel, bias, stride)
         if layer.norm:
-            norm = layer.norm
-            mean, variance, scale, shift = (
-                variable.numpy() for variable in (norm.mean, norm.variance, norm.scale, norm.shift)
-            )
-            x = (x - mean) / np.sqrt(variance + norm.epsilon) * scale + shift
+            scale, shift, mean, variance = (variable.numpy() for variable in layer.norm.variables)
+            x = (x - mean) / np.sqrt(variance + layer.norm.epsilon) * scale + shift
+        if layer.residual:
+            x = x + shortcut
         if layer is not network.output_layer and not layer.gated:
             x = np.where(x > 0, x, np.exp(np.minimum(x, 0)) - 1)
     return x
@@ -124,6 +129,33 @@ def test_network_in_training_does_not_see_how_far_a_batch_is_padded():
         np.testing.assert_allclose(short, long, atol=1e-4)
 
 
+def test_separable_layer_equals_that_of_keras():
+    """Stride 1 and an odd width: Keras pads as many frames on either side there."""
+    spec = ConvSpec(
+        (6, 8), (3, 5), (1, 1), (0, 0), "separable_conv", "relu", False, input_channels=4, classes=5
+    )
+    layer = warmed(ConvNet(spec)).convolutions[1]
+    theirs = keras.layers.SeparableConv1D(8, 5, padding="same", activation="relu")
+    x = tf.constant(noise(2, 20, 6))
+    theirs(x)
+    depthwise = layer.kernels["depthwise"].numpy()[..., None]
+    theirs.set_weights([depthwise, layer.kernel.numpy(), layer.bias.numpy()])
+    outputs, _ = layer(x, tf.constant([20, 20]))
+    np.testing.assert_allclose(outputs, theirs(x), atol=1e-5)
+
+
+def test_separable_network_begins_with_an_ordinary_layer_and_adds_inputs_where_they_fit():
+    filters, widths, strides = (8, 8, 8, 8, 6, 6), (5, 3, 3, 1, 3, 1), (1, 2, 1, 1, 1, 1)
+    spec = ConvSpec(filters, widths, strides, [0] * 6, conv="separable_conv")
+    layers = ConvNet(spec).convolutions
+    assert [layer.separable for layer in layers] == [False, True, True, False, True, False]
+    assert [layer.residual for layer in layers] == [False, False, True, True, False, True]
+    shapes = [layer.kernel.shape[0] for layer in layers]
+    assert shapes == [5, 1, 1, 1, 1, 1]
+    plain = ConvNet(dataclasses.replace(spec, conv="conv"))
+    assert not any(layer.separable or layer.residual for layer in plain.layers)
+
+
 def test_batch_norm_equals_that_of_keras_with_a_mask():
     x, valid = noise(4, 9, 5), np.arange(9) < np.array([[9], [4], [1], [7]])
     ours, theirs = BatchNorm(), keras.layers.BatchNormalization(momentum=0.95, epsilon=1e-3)
@@ -154,7 +186,7 @@ def test_dropout_follows_its_seed_and_training_differs_from_inference():
 def test_hints_are_the_activations_after_a_layer_by_number():
     network, x, lengths = warmed(ConvNet(SPEC)), tf.constant(noise(2, 20, 3)), tf.constant([20, 13])
     hints, frames = network(x, lengths, up_to=2)
-    assert hints.shape == (2, 10, 5) and list(frames) == [10, 7] and not np.any(hints[1, 7:])
+    assert hints.shape == (2, 10, 6) and list(frames) == [10, 7] and not np.any(hints[1, 7:])
     after, frames = network.convolutions[2](hints, frames)
     np.testing.assert_allclose(
         network.output_layer(after, frames)[0], network(x, lengths)[0], atol=1e-5
@@ -245,7 +277,7 @@ def test_network_refuses_features_of_other_channels():
 def test_guided_layers_are_the_first_layers_with_a_regressor_to_the_hints():
     spec = dataclasses.replace(SPEC, conv="gated_conv", activation="relu", batch_norm=False)
     expected = ConvSpec(
-        (6, 5),
+        (6, 6),
         (4, 3),
         (2, 1),
         (0.1, 0.2),
@@ -260,7 +292,7 @@ def test_guided_layers_are_the_first_layers_with_a_regressor_to_the_hints():
     network = ConvNet(expected)
     x, frames = network(tf.constant(noise(2, 20, 3)), tf.constant([20, 13]))
     assert x.shape == (2, 10, 12) and list(frames) == [10, 7]
-    assert network.output_layer.kernel.shape == (1, 5, 12)
+    assert network.output_layer.kernel.shape == (1, 6, 12)
 
 
 @pytest.mark.parametrize("layers", [-1, 0, 4])
@@ -299,6 +331,10 @@ def test_training_flops_worked_by_hand():
     assert training_flops(FLOPS_SPEC, 10) == 2 * 5 * (2 * 5 * 3 * 8 + 3 * 3 * 8 * 6 + 3 * 6 * 4)
     gated = dataclasses.replace(FLOPS_SPEC, conv="gated_conv")
     assert training_flops(gated, 9) == 2 * 5 * (2 * 5 * 3 * 16 + 3 * 3 * 8 * 12 + 3 * 6 * 4)
+    # Separable: 3 * 8 over time, then 8 * 6 over the channels.
+    separable = dataclasses.replace(FLOPS_SPEC, conv="separable_conv")
+    expected = 2 * 5 * 3 * 8 + 3 * (3 * 8 + 8 * 6) + 3 * 6 * 4
+    assert training_flops(separable, 10) == 2 * 5 * expected
 
 
 @pytest.mark.parametrize("conv", CONVS)
@@ -306,7 +342,9 @@ def test_training_flops_are_frames_times_weights(conv):
     spec = ConvSpec(
         (6, 5), (3, 7), (1, 1), (0, 0), conv=conv, batch_norm=False, input_channels=3, classes=5
     )
-    kernels = [layer.kernel.shape.num_elements() for layer in ConvNet(spec).layers]
+    kernels = []
+    for layer in ConvNet(spec).layers:
+        kernels.append(sum(kernel.shape.num_elements() for kernel in layer.kernels.values()))
     assert training_flops(spec, 10) == 2 * 10 * (2 * kernels[0] + 3 * sum(kernels[1:]))
 
 

@@ -184,7 +184,7 @@ def kernels(network):
     return {
         name: value.numpy()
         for name, value in named_variables(network).items()
-        if name.endswith("kernel")
+        if name.endswith(("kernel", "depthwise"))
     }
 
 
@@ -272,9 +272,8 @@ def test_stochastic_rounding_follows_the_seed_in_training_and_is_not_random_afte
     assert np.abs(first - other).max() > 1e-3
 
 
-def test_stochastic_rounding_reaches_each_layer_and_each_with_its_own_luck():
-    network = small_network(dropouts=(0, 0))
-    layers = [*network.convolutions, network.output_layer]
+def test_stochastic_rounding_reaches_each_kernel_and_each_with_its_own_luck():
+    network = small_network("separable_conv", dropouts=(0, 0))
     draws = []
 
     class Spy(Quantizer):
@@ -282,11 +281,21 @@ def test_stochastic_rounding_reaches_each_layer_and_each_with_its_own_luck():
             draws.append(tuple(seed.numpy()))
             return super().__call__(kernel, seed)
 
-    for layer in layers:
-        layer.quantizer = Spy(2, 10, stochastic=True)
-        assert np.abs(run(network, (5, 6))[0] - run(network, (5, 7))[0]).max() > 1e-3, layer.name
-        layer.quantizer = None
-    assert len(set(draws)) == 2 * len(layers)
+    for layer in network.layers:
+        for name in layer.kernels:
+            layer.quantizers[name] = Spy(2, 10, stochastic=True)
+            difference = run(network, (5, 6))[0] - run(network, (5, 7))[0]
+            assert np.abs(difference).max() > 1e-3, (layer.name, name)
+            layer.quantizers.clear()
+    assert len(draws) == 2 * len(kernels(network)) == 8
+
+    # All at once: none draws what another one does.
+    draws.clear()
+    for layer in network.layers:
+        for name in layer.kernels:
+            layer.quantizers[name] = Spy(2, 10, stochastic=True)
+    run(network, (5, 6))
+    assert len(set(draws)) == 4
 
 
 @pytest.mark.parametrize("conv", CONVS)
@@ -294,17 +303,17 @@ def test_learned_level_gets_the_gradient_of_the_weights_that_lie_there(conv):
     levels = [0.8, 0.05, 0.33, 1.1]  # in no order, and not all within [0, 1]
     network = small_network(conv, levels=4)
     quantize_kernels(network, 2, 10, learned=True)
-    for layer in [*network.convolutions, network.output_layer]:
-        layer.levels.assign(levels)
+    for layer in network.layers:
+        for variable in layer.levels.values():
+            variable.assign(levels)
     by_hand = {name: by_levels(value, levels, 10) for name, value in kernels(network).items()}
     logits, gradients = run(network)
     expected_logits, expected = run(twin({name: each[0] for name, each in by_hand.items()}, conv))
     np.testing.assert_allclose(logits, expected_logits, rtol=1e-4, atol=1e-5)
     for name, (_, alpha, codes) in by_hand.items():
         sums = [(alpha * expected[name])[codes == level].sum() for level in range(4)]
-        np.testing.assert_allclose(
-            gradients[name.replace("kernel", "levels")], sums, rtol=1e-3, atol=1e-5
-        )
+        path = name.replace("kernel", "levels").replace("depthwise", "depthwise_levels")
+        np.testing.assert_allclose(gradients[path], sums, rtol=1e-3, atol=1e-5)
         assert name not in gradients
         del expected[name]
     for name in expected:  # biases and batch norm
@@ -394,7 +403,7 @@ def test_quantize_kernels_refuses_what_does_not_go_together_and_changes_nothing(
     names = [variable.path for variable in network.trainable_variables]
     with pytest.raises(ValueError, match=message):
         quantize_kernels(network, bits, **options)
-    assert not any(layer.quantizer for layer in [*network.convolutions, network.output_layer])
+    assert not any(layer.quantizers for layer in [*network.convolutions, network.output_layer])
     assert names == [variable.path for variable in network.trainable_variables]
 
 
@@ -402,7 +411,7 @@ def test_mixed_precision_quantizes_in_float32():
     network = small_network(dtype="mixed_bfloat16")
     quantize_kernels(network, 8, 10)
     rounded = []
-    network.output_layer.quantizer = lambda kernel, seed: (
+    network.output_layer.quantizers["kernel"] = lambda kernel, seed: (
         rounded.append(Quantizer(8, 10)(kernel)) or rounded[-1]
     )
     _, gradients = run(network)
