@@ -30,8 +30,8 @@ class Scaled:
 
 NOISE_CONFIG = FeatureConfig(sampling_rate=8000)
 LISTS = {
-    "filters": (12, 9, 7),
-    "widths": (7, 4, 1),
+    "filters": (12, 9, 9),
+    "widths": (7, 4, 3),
     "strides": (2, 3, 1),
     "dropouts": (0.1, 0.2, 0.0),
 }

@@ -11,4 +11,4 @@ from lttlib.training.objectives import (
 )
 from lttlib.training.soft_targets import ENCODINGS, GuidanceError
 from lttlib.training.spec_augment import spec_augment
-from lttlib.training.teacher import Teacher
+from lttlib.training.teacher import Ensemble, OutOfFold, Teacher, speaker_folds

@@ -38,7 +38,7 @@ def write_guidance(records, teacher, folder, layer=None, encoding="float16", bat
     Parameters
     ----------
     records : features.Records
-    teacher : Teacher
+    teacher : Teacher, Ensemble or OutOfFold
     folder : path-like
         Where the guidance goes.
     layer : int, optional
@@ -58,22 +58,23 @@ def write_guidance(records, teacher, folder, layer=None, encoding="float16", bat
     Error
         If encoding or layer do not exist.
     """
-    _check_output(teacher, layer, encoding)
+    allowed = FLOAT_ENCODINGS if layer else ENCODINGS
+    if encoding not in allowed:
+        raise Error(f"unknown encoding '{encoding}'", cure=f"choose one of {', '.join(allowed)}")
     _check_records(teacher, records)
 
     # What all files have in common.
-    spec = teacher.network.spec
     common = {
         "teacher": teacher.fingerprint,
         "layer": layer,
         "form": encoding,
-        "channels": spec.filters[layer - 1] if layer else spec.classes,
+        "channels": teacher.channels(layer),
     }
 
     # Logits or hints of a batch, and their lengths.
     @tf.function(reduce_retracing=True)
-    def run_teacher(features, feature_lengths):
-        return teacher.network(features, feature_lengths, up_to=layer)
+    def run_teacher(batch):
+        return teacher.outputs(batch, layer)
 
     # One file for each shard: written unless it is whole and up to date.
     folder = Path(folder)
@@ -101,16 +102,6 @@ def write_guidance(records, teacher, folder, layer=None, encoding="float16", bat
     return totals
 
 
-def _check_output(teacher, layer, encoding):
-    """Raise an Error if a teacher has no such layer, or its output no such encoding."""
-    allowed = FLOAT_ENCODINGS if layer else ENCODINGS
-    if encoding not in allowed:
-        raise Error(f"unknown encoding '{encoding}'", cure=f"choose one of {', '.join(allowed)}")
-    layers = len(teacher.network.spec.filters)
-    if layer is not None and not 1 <= layer <= layers:
-        raise Error(f"layer {layer}: {teacher.name} has layers 1 to {layers}")
-
-
 def _check_records(teacher, records):
     """Raise a GuidanceError if records have other features or another alphabet than a teacher."""
     needed = [teacher.feature_config, teacher.alphabet]
@@ -127,7 +118,7 @@ def _encode_shard(shard, run_teacher, encoding, batch_size):
     outputs = {}
     with shard.reading():
         for batch in shard.batches(batch_size):
-            values, lengths = run_teacher(batch["features"], batch["feature_lengths"])
+            values, lengths = run_teacher(batch)
             values = values.numpy()
             lengths = lengths.numpy()
             for row, name in enumerate(batch["id"].numpy()):

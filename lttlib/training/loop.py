@@ -139,8 +139,8 @@ def train(network, objective, records, config, checkpoint, on_epoch_end=None) ->
     FloatingPointError
         If a loss is not finite; the last checkpoint, in which all was, is kept.
     Error
-        If the objective hides its parameters in a function within a function, stored guidance would
-        be masked, or records or guidance are damaged.
+        If the objective hides its parameters in a function within a function, or records or guidance
+        are damaged.
     """
     # CTC has no finite loss for the others.
     learnable = with_feasible_labels(records, network.spec)
@@ -150,7 +150,6 @@ def train(network, objective, records, config, checkpoint, on_epoch_end=None) ->
 
     # A pipeline that is never read: its batches have the types of all others.
     batch_spec = learnable.batches(config.batch_size).element_spec
-    _refuse_masked_guidance(batch_spec, config)
     steps = learnable.num_batches(config.batch_size)
     optimizer = make_optimizer(network, config, steps * config.epochs)
     step = make_step(network, objective, optimizer, config, batch_spec=batch_spec)
@@ -173,17 +172,6 @@ def train(network, objective, records, config, checkpoint, on_epoch_end=None) ->
         _print_epoch(progress, config, metrics)
         save()
     return {"epochs": progress.history, "seconds": progress.seconds, "left_out": left_out}
-
-
-def _refuse_masked_guidance(batch_spec, config):
-    """Raise an Error if SpecAugment would mask the features that stored guidance was made of."""
-    is_guided = "teacher_logits" in batch_spec or "hints" in batch_spec
-    if is_guided and (config.time_masks or config.channel_masks):
-        raise Error(
-            "the stored guidance was made of speech without masks",
-            cure="let the teacher listen beside the student (guidance online), "
-            "or set time_masks and channel_masks to 0",
-        )
 
 
 def make_optimizer(network, config, steps):
@@ -226,8 +214,9 @@ def make_step(network, objective, optimizer, config, batch_spec):
         # Each replica draws other masks and another dropout.
         replica = tf.distribute.get_replica_context()
         seed += [0, tf.cast(replica.replica_id_in_sync_group, tf.int32) * 2**24]
-        features = spec_augment(batch["features"], batch["feature_lengths"], seed, config)
-        batch = batch | {"features": features}
+        unmasked = batch["features"]
+        features = spec_augment(unmasked, batch["feature_lengths"], seed, config)
+        batch = batch | {"features": features, "unmasked_features": unmasked}
 
         # The loss of the whole batch; a row that only fills up a replica weighs nothing.
         weights = batch.get("weights", 1.0)

@@ -12,7 +12,7 @@ import tensorflow as tf
 from lttlib import Error
 from lttlib.network.ctc import ctc_loss
 from lttlib.network.losses import FRAME_SELECTIONS, distillation_loss, frame_mask, hint_loss
-from lttlib.training.teacher import Teacher
+from lttlib.training.teacher import Ensemble, OutOfFold, Teacher
 
 
 def _logits(network, batch, training, seed):
@@ -21,15 +21,38 @@ def _logits(network, batch, training, seed):
     return network(features, lengths, training=training, seed=seed)
 
 
-def _teacher_logits(teacher, batch):
+def _teacher_logits(teacher, batch, masked=True):
     """Logits of a teacher beside the student; without one those that are stored in the batch."""
-    return teacher.logits(batch) if teacher else batch["teacher_logits"]
+    if not teacher:
+        return batch["teacher_logits"]
+    if not masked and "unmasked_features" in batch:
+        batch = batch | {"features": batch["unmasked_features"]}
+    return teacher.logits(batch)
+
+
+def _labels_loss(logits, lengths, batch):
+    """CTC with the labels of a batch, 0 for an utterance that nobody transcribed: [batch]."""
+    labels, label_lengths = batch["labels"], batch["label_lengths"]
+    if "transcribed" not in batch:
+        return ctc_loss(logits, lengths, labels, label_lengths)
+    loss = _loss_of_any_labels(logits, lengths, labels, label_lengths)
+    return tf.where(batch["transcribed"] > 0, loss, 0.0)
+
+
+def _loss_of_any_labels(logits, lengths, labels, label_lengths):
+    """CTC where labels may be empty: it needs one, so these get one, and their loss is 0."""
+    labels = tf.pad(labels, [[0, 0], [0, 1]])
+    loss = ctc_loss(logits, lengths, labels, tf.maximum(label_lengths, 1))
+    return tf.where(label_lengths > 0, loss, 0.0)
 
 
 def ctc_objective(network, batch, training=False, seed=None):
-    """Learn from labels alone: CTC."""
+    """Learn from labels alone: CTC. `Error` if there is speech without them."""
+    if "transcribed" in batch:
+        cure = "give them to a student that has a teacher (Distillation, SequenceDistillation)"
+        raise Error("there are no labels in untranscribed records", cure=cure)
     logits, lengths = _logits(network, batch, training, seed)
-    return {"loss": ctc_loss(logits, lengths, batch["labels"], batch["label_lengths"])}
+    return {"loss": _labels_loss(logits, lengths, batch)}
 
 
 ctc_objective.tag = "ctc"
@@ -39,7 +62,8 @@ ctc_objective.tag = "ctc"
 class Distillation:
     """Learn from labels and the teacher's distributions (Hinton et al. 2015).
 
-    The loss is (1 - alpha) CTC + alpha T^2 KL(teacher || student), both in nats per utterance.
+    The loss is (1 - alpha) CTC + alpha T^2 KL(teacher || student), both in nats per utterance; of
+    one that nobody transcribed it has the second part alone.
 
     Parameters
     ----------
@@ -47,8 +71,10 @@ class Distillation:
         Share of the teacher: 0 is CTC alone; with 1 no labels are needed.
     temperature, frame_selection
         As `network.distillation_loss` takes them.
-    teacher : Teacher, optional
+    teacher : Teacher, Ensemble or OutOfFold, optional
         Run beside the student; without it batches hold `teacher_logits`.
+    masked_teacher : bool
+        Whether a teacher beside the student has the same masks (SpecAugment), or none.
     """
 
     tag = "distillation"
@@ -56,7 +82,8 @@ class Distillation:
     alpha: float = 0.5
     temperature: float = 2.0
     frame_selection: str = "all"
-    teacher: Teacher | None = None
+    teacher: Teacher | Ensemble | OutOfFold | None = None
+    masked_teacher: bool = True
 
     def __post_init__(self):
         if not 0 <= self.alpha <= 1:
@@ -70,7 +97,7 @@ class Distillation:
     def __call__(self, network, batch, training=False, seed=None):
         """The losses of a batch."""
         logits, lengths = _logits(network, batch, training, seed)
-        teacher_logits = _teacher_logits(self.teacher, batch)
+        teacher_logits = _teacher_logits(self.teacher, batch, self.masked_teacher)
         distillation = distillation_loss(
             logits,
             teacher_logits,
@@ -81,7 +108,7 @@ class Distillation:
         if self.alpha == 1:
             return {"loss": distillation, "distillation": distillation}
 
-        ctc = ctc_loss(logits, lengths, batch["labels"], batch["label_lengths"])
+        ctc = _labels_loss(logits, lengths, batch)
         loss = (1 - self.alpha) * ctc + self.alpha * distillation
         return {"loss": loss, "ctc": ctc, "distillation": distillation}
 
@@ -92,13 +119,16 @@ class SequenceDistillation:
 
     Parameters
     ----------
-    teacher : Teacher, optional
+    teacher : Teacher, Ensemble or OutOfFold, optional
         As for `Distillation`.
+    untranscribed_only : bool
+        Learn from the teacher's transcripts where nobody made any, elsewhere from the labels.
     """
 
     tag = "sequence distillation"
 
-    teacher: Teacher | None = None
+    teacher: Teacher | Ensemble | OutOfFold | None = None
+    untranscribed_only: bool = False
 
     def __call__(self, network, batch, training=False, seed=None):
         """The losses of a batch."""
@@ -112,11 +142,13 @@ class SequenceDistillation:
         mask = is_new & frame_mask(teacher_logits, lengths, "non_blank")
         transcripts = tf.ragged.boolean_mask(path, mask)
         label_lengths = tf.cast(transcripts.row_lengths(), tf.int32)
+        loss = _loss_of_any_labels(logits, lengths, transcripts.to_tensor(), label_lengths)
+        if not self.untranscribed_only or "transcribed" not in batch:
+            return {"loss": loss}
 
-        # CTC needs at least one label: an empty transcript gets one, and its loss does not count.
-        labels = tf.pad(transcripts.to_tensor(), [[0, 0], [0, 1]])
-        ctc = ctc_loss(logits, lengths, labels, tf.maximum(label_lengths, 1))
-        return {"loss": tf.where(label_lengths > 0, ctc, 0.0)}
+        # The rows that have labels.
+        ctc = _labels_loss(logits, lengths, batch)
+        return {"loss": tf.where(batch["transcribed"] > 0, ctc, loss)}
 
 
 def hint_objective(network, batch, training=False, seed=None):

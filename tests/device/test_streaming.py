@@ -8,6 +8,7 @@ from lttlib import Error, recognition
 from lttlib.device import Recogniser, StreamingRecogniser
 from lttlib.features import extract, load_audio
 from lttlib.models import convert
+from lttlib.network import CONVS
 from lttlib.speech import read_corpus
 
 PIECES = [7, 80, 333, 4000, 10**6]
@@ -20,7 +21,7 @@ def speech(seconds=0.9, seed=0):
     return wave.astype(np.float32)
 
 
-@pytest.fixture(scope="module", params=["conv", "gated_conv"])
+@pytest.fixture(scope="module", params=CONVS)
 def recogniser(request, tmp_path_factory):
     path = tmp_path_factory.mktemp("deployed") / "a.tflite"
     model = noise_model(seed=5, conv=request.param)
