@@ -163,17 +163,19 @@ def write_chapter(folder, speaker, chapter, recordings, sampling_rate):
     folder : Path
         Of the split.
     speaker, chapter : str
-    recordings : iterable of (int, numpy.ndarray [samples], str)
-        Number, wave in [-1, 1] and text of each utterance, whose id is
-        `<speaker>-<chapter>-<number>`.
+    recordings : iterable of (str or int, numpy.ndarray [samples], str)
+        Name, wave and text of each utterance, whose id is `<speaker>-<chapter>-<name>`. A number is
+        written with four digits. The wave is float in [-1, 1], or int16, which is kept as it is.
     sampling_rate : int
         Hz.
     """
     folder = folder / speaker / chapter
     folder.mkdir(parents=True)
     lines = []
-    for number, wave, text in recordings:
-        name = f"{speaker}-{chapter}-{number:04d}"
+    for name, wave, text in recordings:
+        if isinstance(name, int):
+            name = f"{name:04d}"
+        name = f"{speaker}-{chapter}-{name}"
         sound = io.BytesIO()
         soundfile.write(sound, wave, sampling_rate, format="FLAC", subtype="PCM_16")
         # Written from memory: of a full disk, libsndfile says "System error" only.

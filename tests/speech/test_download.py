@@ -13,6 +13,7 @@ from damage import assert_refused, content, flips, rows
 from lttlib.speech import CORPORA, CorpusError, download, fetch_corpus, read_corpus
 from lttlib.speech.datasets import (
     Archive,
+    prepare_an4,
     prepare_librispeech,
     prepare_ljspeech,
     prepare_spoken_digits,
@@ -178,6 +179,17 @@ def evil(**changes):
     return tar(("evil", changes))
 
 
+def an4(file, transcription, sound=None):
+    """An archive of AN4's shape with one file in its lists, and its sound."""
+    members = [
+        ("an4/etc/an4_train.fileids", file.encode()),
+        ("an4/etc/an4_train.transcription", transcription),
+    ]
+    if sound:
+        members.append((f"an4/wav/{file}.raw", sound))
+    return tar(*members)
+
+
 def junk_hash(workspace):
     list(archived([RECORDING_TAR])(workspace))
     yield from content("root/.downloads/tiny.tar.sha256", b"\xff")(workspace)
@@ -201,6 +213,8 @@ CUT_TARS = [RECORDING_TAR[: len(RECORDING_TAR) * part // 10] for part in range(1
 FLIPPED_TARS = list(flips(20, 20, -8)(RECORDING_TAR))
 DIGIT = "fsdd/recordings/0_anna_0.wav"
 LINK = "../../evil"
+AN4_FILE = "an4_clstk/fash/an251-fash-b"
+AN4_LINE = b"<s> YES </s> (an251-fash-b)"
 DEVICE = {"type": tarfile.CHRTYPE, "devmajor": 1, "devminor": 3}
 AGAIN = "run it again"
 REMOVE = "Remove it to download it again"
@@ -208,6 +222,7 @@ REMOVE = "Remove it to download it again"
 fetch_librispeech = fetch(prepare_librispeech)
 fetch_digits = fetch(prepare_spoken_digits)
 fetch_ljspeech = fetch(prepare_ljspeech)
+fetch_an4 = fetch(prepare_an4)
 
 BAD_ARCHIVES = [
     ("archive with a path above", tar(("../evil", b"evil")), fetch_librispeech, CorpusError,
@@ -235,6 +250,15 @@ BAD_ARCHIVES = [
      CorpusError, REMOVE),
     ("archive of LJSpeech with other texts", tar(("LJSpeech-1/metadata.csv", b"a,b,c")),
      fetch_ljspeech, CorpusError, REMOVE),
+    ("archive of AN4 without its lists", tar(("an4/README", b"")), fetch_an4, CorpusError, REMOVE),
+    ("archive of AN4 with other names", an4("../../evil", b"<s> A </s> (evil)"), fetch_an4,
+     CorpusError, REMOVE),
+    ("archive of AN4 without a transcript", an4(AN4_FILE, b"<s> A </s> (an1-fash-b)\nA"),
+     fetch_an4, CorpusError, REMOVE),
+    ("archive of AN4 without a recording", an4(AN4_FILE, AN4_LINE), fetch_an4, CorpusError,
+     REMOVE),
+    ("archive of AN4 with half a sample", an4(AN4_FILE, AN4_LINE, sound=b"123"), fetch_an4,
+     CorpusError, REMOVE),
     ("hash of an archive is junk", junk_hash, fetch_librispeech, CorpusError, "remove it"),
 ]  # fmt: skip
 
