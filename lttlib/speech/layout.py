@@ -1,7 +1,8 @@
 """The LibriSpeech layout, in which every corpus lies on disk.
 
-A recording is `<split>/<speaker>/<chapter>/<id>.flac`. The transcript of a chapter lies in the same
-folder, `<speaker>-<chapter>.trans.txt`: on each line an id and the words.
+A recording is `<split>/<speaker>/<chapter>/<id>.flac`, or of another of `AUDIO_SUFFIXES`. The
+transcript of a chapter lies in the same folder, `<speaker>-<chapter>.trans.txt`: on each line an id
+and the words.
 """
 
 import io
@@ -14,7 +15,7 @@ import soundfile
 from lttlib import Error
 from lttlib.files import disk_full_errors
 
-AUDIO_SUFFIXES = (".flac", ".wav", ".ogg", ".mp3")
+AUDIO_SUFFIXES = (".flac", ".wav", ".ogg", ".opus", ".mp3", ".sph")
 
 
 class CorpusError(Error):

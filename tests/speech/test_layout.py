@@ -38,6 +38,13 @@ def test_read_corpus_gives_sorted_utterances_with_capital_single_spaced_text(tmp
     ]
 
 
+def test_read_corpus_takes_sound_files_of_every_suffix_in_small_letters_or_capitals(tmp_path):
+    suffixes = [".flac", ".wav", ".ogg", ".opus", ".mp3", ".sph", ".SPH"]
+    audio = [f"7-1-{number}{suffix}" for number, suffix in enumerate(suffixes)]
+    make_chapter(tmp_path, "train", lines=(), audio=[*audio, "7-1-9.txt", "7-1-8.raw"])
+    assert [item.audio.name for item in read_corpus(tmp_path, "train")] == audio
+
+
 def test_split_is_matched_by_its_own_folder_not_by_the_path_above(tmp_path):
     root = tmp_path / "dev" / "train-data"
     for split in SPLITS:
