@@ -3,6 +3,9 @@
 A recording is `<split>/<speaker>/<chapter>/<id>.flac`, or of another of `AUDIO_SUFFIXES`. The
 transcript of a chapter lies in the same folder, `<speaker>-<chapter>.trans.txt`: on each line an id
 and the words.
+
+A recording without such a line has no transcript. Records reject it, unless they are asked for
+untranscribed speech: a split may consist of nothing else, and needs no `.trans.txt` then.
 """
 
 import io

@@ -72,6 +72,16 @@ def test_text_without_audio_and_audio_without_text_are_kept_for_the_records_to_l
     assert empty.text == "" and empty.audio.exists()
 
 
+def test_split_of_audio_alone_is_read_as_utterances_without_text(tmp_path):
+    audio = ["7-1-0.flac", "7-1-1.opus"]
+    folder = make_chapter(tmp_path, "train", audio=audio)
+    (folder / "7-1.trans.txt").unlink()
+    assert read_corpus(tmp_path, "train") == [
+        Utterance("7-1-0", "7", "train", folder / "7-1-0.flac", None),
+        Utterance("7-1-1", "7", "train", folder / "7-1-1.opus", None),
+    ]
+
+
 def test_read_corpus_names_what_is_missing_and_the_cure(tmp_path):
     error = refusal(tmp_path / "nowhere", "dev")
     assert error.path == tmp_path / "nowhere"
