@@ -22,7 +22,7 @@ MAX_CLIPPED = 0.05
 IDLE_SECONDS = 30
 
 
-def make_example(utterance, config, alphabet=None, speed=1.0) -> dict:
+def make_example(utterance, config, alphabet=None, speed=1.0, untranscribed=False) -> dict:
     """Features of one utterance; with an alphabet, labels as well.
 
     Parameters
@@ -34,6 +34,9 @@ def make_example(utterance, config, alphabet=None, speed=1.0) -> dict:
         clipped. Without it, which is enough to score a model, all is taken that can be read.
     speed : float
         Speed perturbation factor; unless it is 1, the example is named `<id>@<speed>`.
+    untranscribed : bool
+        Take the sound alone: there need be no transcript, and one that is there is not looked at.
+        The text is empty, and so are the labels.
 
     Returns
     -------
@@ -46,18 +49,15 @@ def make_example(utterance, config, alphabet=None, speed=1.0) -> dict:
         If the utterance cannot be used; the message is the reason.
     """
     # What the transcript alone can decide, before any sound is read.
-    if utterance.text is None:
-        raise Error("no transcript for this audio file")
-    if not utterance.text.strip():
-        raise Error("the transcript is empty")
-    labels = text.encode(utterance.text, alphabet) if alphabet else []
+    words = "" if untranscribed else _transcript(utterance)
+    labels = text.encode(words, alphabet) if alphabet else []
 
     # What every example has, to learn from or to score by.
     wave = load_audio(utterance.audio, config.sampling_rate, speed)
     example = {
         "id": utterance.id if speed == 1 else f"{utterance.id}@{speed:g}",
         "speaker": utterance.speaker,
-        "text": utterance.text,
+        "text": words,
         "features": extract(wave, config),
         "seconds": len(wave) / config.sampling_rate,
     }
@@ -73,6 +73,15 @@ def make_example(utterance, config, alphabet=None, speed=1.0) -> dict:
     return example | {"labels": labels}
 
 
+def _transcript(utterance):
+    """The text of an utterance; without one, it cannot be used."""
+    if utterance.text is None:
+        raise Error("no transcript for this audio file")
+    if not utterance.text.strip():
+        raise Error("the transcript is empty")
+    return utterance.text
+
+
 def _check_sound(path, wave):
     """Raise an `AudioError` if there is nothing to learn from the sound."""
     clipped = np.mean(np.abs(wave) >= CLIPPING_LEVEL)
@@ -83,7 +92,7 @@ def _check_sound(path, wave):
         raise AudioError(problem, path=path, cure="record again, at a lower level")
 
 
-def make_examples(tasks, config, alphabet=None, pool=None):
+def make_examples(tasks, config, alphabet=None, pool=None, *, untranscribed=False):
     """Examples of many utterances, in their order.
 
     Parameters
@@ -91,8 +100,8 @@ def make_examples(tasks, config, alphabet=None, pool=None):
     tasks : list of (speech.Utterance, float)
         Utterances and their speed perturbation factors.
     config : FeatureConfig
-    alphabet : str, optional
-        As `make_example` takes it.
+    alphabet, untranscribed
+        As `make_example` takes them.
     pool : joblib.Parallel, optional
         What `workers` gives: computes in its workers instead of here.
 
@@ -100,7 +109,7 @@ def make_examples(tasks, config, alphabet=None, pool=None):
     ------
     (task, example or None, reason or None)
     """
-    work = [(utterance, config, alphabet, speed) for utterance, speed in tasks]
+    work = [(utterance, config, alphabet, speed, untranscribed) for utterance, speed in tasks]
     if pool is None:
         results = map(_attempt, work)
     else:

@@ -5,6 +5,9 @@ A split is a folder: shards `00000.tfrecord`, each with an index `00000.json`, `
 to date is not made again. The vocabulary is written last: a folder without it was never finished,
 and is not read. Changed bytes are noticed where they are read (`Records.reading`): to look at all
 of them at every start would take too long.
+
+Records may be of speech that nobody transcribed, `write_records(untranscribed=True)`: sound without
+labels, for a network to learn from what another one hears.
 """
 
 import copy
@@ -12,6 +15,7 @@ import csv
 import random
 from collections import Counter
 from contextlib import contextmanager
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 
@@ -45,6 +49,7 @@ def write_records(
     config,
     *,
     alphabet=text.ALPHABET,
+    untranscribed=False,
     speeds=(1.0,),
     cores=None,
     shard_size=128,
@@ -58,6 +63,9 @@ def write_records(
         The split's folder, `data/<profile>/records/<split>`.
     config : FeatureConfig
     alphabet : str
+    untranscribed : bool
+        Write the sound alone, without labels, of utterances with or without a transcript: of a
+        split that has transcripts, the records are those of the same split without them.
     speeds : tuple of float
         Each utterance is written once for each of these speed perturbation factors (Ko et al.
         2015), as `<id>@0.9` for 0.9.
@@ -90,16 +98,20 @@ def write_records(
         path.unlink()
 
     # Mixed once for all, and cut into shards.
+    if untranscribed:
+        utterances = [replace(utterance, text=None) for utterance in utterances]
     tasks = [(utterance, speed) for utterance in utterances for speed in speeds]
     random.Random(0).shuffle(tasks)
-    plan = shards.plan(tasks, folder, config, alphabet, shard_size)
+    plan = shards.plan(
+        tasks, folder, config, alphabet, untranscribed=untranscribed, shard_size=shard_size
+    )
     stale = [shard for shard in plan if not shard.is_current()]
 
     # One stream of examples for all shards: no worker waits at the end of one.
     tasks = [task for shard in stale for task in shard.tasks]
     bar = progress(total=len(tasks), desc=f"records of {folder.name}", unit="utterance")
     with workers(cores) as pool, bar:
-        results = make_examples(tasks, config, alphabet, pool)
+        results = make_examples(tasks, config, alphabet, pool, untranscribed=untranscribed)
         for shard in stale:
             shards.write(shard, islice(results, len(shard.tasks)), bar)
 
@@ -125,7 +137,8 @@ def _write_summary(folder, utterances, speeds, alphabet) -> dict:
 
     # Of each utterance that is there at one speed at least.
     rejections = Counter(row[0] for row in rejected)
-    transcripts = {u.id: u.text for u in utterances if rejections[u.id] < len(speeds)}
+    written = [u for u in utterances if rejections[u.id] < len(speeds)]
+    transcripts = {u.id: u.text for u in written if u.text is not None}
     write_json(folder / "transcripts.json", transcripts)
 
     if not examples:
@@ -141,7 +154,7 @@ class Records:
     Parameters
     ----------
     *folders : path-like
-        Split folders, read as one.
+        Split folders, read as one; some may be of transcribed speech, others of untranscribed.
 
     Attributes
     ----------
@@ -170,7 +183,7 @@ class Records:
         for folder in folders:
             indices += _read_indices(Path(folder))
         for path, index in indices:
-            self.shards.append((path, [shards.Entry(*row) for row in index["entries"]]))
+            self.shards.append((path, shards.entries(index)))
             self.provenance.append(index["sha256"])
 
         first_path, first = indices[0]
@@ -185,6 +198,11 @@ class Records:
     def entries(self) -> list:
         """The `Entry` of each utterance that is read."""
         return [entry for _, entries in self.shards for entry in entries if self.keep(entry)]
+
+    @property
+    def untranscribed(self) -> bool:
+        """Whether any utterance that is read has no labels."""
+        return not all(entry.transcribed for entry in self.entries)
 
     def filter(self, keep) -> "Records":
         """The same records, but only of the utterances for whose `Entry` keep(entry) is true."""
@@ -244,12 +262,23 @@ class Records:
         -------
         tf.data.Dataset of dicts: id, speaker, text (string [batch]), features (float32 [batch,
         time, channels]), feature_lengths (int32 [batch]), labels (int32 [batch, chars]),
-        label_lengths (int32 [batch]).
+        label_lengths (int32 [batch]). Where the records are `untranscribed`, in whole or in part,
+        each batch has transcribed as well (float32 [batch]): 1, or 0 for an utterance without
+        labels, whose text is empty and whose label length is 0.
         """
         import tensorflow as tf
 
         lengths = tf.constant(self.bucket_lengths(), tf.int64)
         channels = self.feature_config.channels
+        untranscribed = self.untranscribed
+
+        def parse(record, name):
+            example = shards.parse(record, name, channels)
+            if untranscribed:
+                # An empty transcript is rejected: no labels, no transcript.
+                is_transcribed = example["label_lengths"] > 0
+                example["transcribed"] = tf.cast(is_transcribed, tf.float32)
+            return example
 
         def bucket(example):
             frames = tf.cast(example["feature_lengths"], tf.int64)
@@ -263,7 +292,7 @@ class Records:
         # Examples of about equal length come together.
         in_order = {"num_parallel_calls": 2, "deterministic": True}
         data = self._stored_examples(seed, epoch)
-        data = data.map(lambda record, name: shards.parse(record, name, channels), **in_order)
+        data = data.map(parse, **in_order)
         data = data.group_by_window(bucket, pad, window_size=batch_size)
         for function in self.maps:
             data = data.map(function, **in_order)

@@ -5,7 +5,7 @@ Numbered files `00000.tfrecord` and `00000.json` are shards; others in the folde
 
 import hashlib
 import json
-from dataclasses import astuple, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 from lttlib.features.spectral import FeatureConfig
@@ -21,6 +21,7 @@ FIELD_TYPES = {
     "features": dict,
     "alphabet": str,
     "seconds": float,
+    "untranscribed": bool,
 }
 ROW_TYPES = {"entries": (str, str, int, int, int), "rejected": (str, int | float, str, str)}
 
@@ -36,6 +37,8 @@ class Entry:
         Of its features and its labels.
     min_frames : int
         Least output frames for which CTC has a finite loss.
+    transcribed : bool
+        Whether there are labels; without them, characters and min_frames are 0.
     """
 
     id: str
@@ -43,6 +46,7 @@ class Entry:
     frames: int
     characters: int
     min_frames: int
+    transcribed: bool = True
 
 
 @dataclass(frozen=True)
@@ -56,6 +60,8 @@ class Shard:
         Utterances and their speeds.
     config : FeatureConfig
     alphabet : str
+    untranscribed : bool
+        Whether the sound alone is written, without labels.
     fingerprint : str
         Changes with whatever the content depends on.
     """
@@ -64,6 +70,7 @@ class Shard:
     tasks: list
     config: FeatureConfig
     alphabet: str
+    untranscribed: bool
     fingerprint: str
 
     def is_current(self) -> bool:
@@ -71,13 +78,14 @@ class Shard:
         return read_index(self.path).get("fingerprint") == self.fingerprint
 
 
-def plan(tasks, folder: Path, config, alphabet, shard_size) -> list:
+def plan(tasks, folder: Path, config, alphabet, *, untranscribed, shard_size) -> list:
     """The shards of a folder, each of the next `shard_size` tasks."""
     shards = []
     for start in range(0, len(tasks), shard_size):
         part = tasks[start : start + shard_size]
         path = _shard_path(folder, len(shards))
-        shards.append(Shard(path, part, config, alphabet, fingerprint(part, config, alphabet)))
+        content = fingerprint(part, config, alphabet, untranscribed)
+        shards.append(Shard(path, part, config, alphabet, untranscribed, fingerprint=content))
     return shards
 
 
@@ -102,7 +110,7 @@ def write(shard: Shard, results, bar) -> None:
             record = serialise(example)
             writer.write(record)
             digest.update(record)
-            entries.append(astuple(_entry(example)))
+            entries.append(_row(example))
             seconds += example["seconds"]
 
     index = {
@@ -114,16 +122,26 @@ def write(shard: Shard, results, bar) -> None:
         "entries": entries,
         "rejected": rejected,
     }
+    # Not said of transcribed speech: its indices stay as those of older versions are.
+    if shard.untranscribed:
+        index["untranscribed"] = True
     # The fingerprint holds times of sound files: within the checksum, it would make that of every
     # copy of a corpus another one.
     write_json(index_path, {"fingerprint": shard.fingerprint} | with_checksum(index))
 
 
-def _entry(example):
+def _row(example):
+    """The row of an index that an `Entry` is made of."""
     frames = len(example["features"])
     labels = example["labels"]
     min_frames = text.min_ctc_frames(labels)
-    return Entry(example["id"], example["speaker"], frames, len(labels), min_frames)
+    return [example["id"], example["speaker"], frames, len(labels), min_frames]
+
+
+def entries(index) -> list:
+    """The `Entry` of each utterance in an index."""
+    transcribed = not index["untranscribed"]
+    return [Entry(*row, transcribed) for row in index["entries"]]
 
 
 def serialise(example) -> bytes:
@@ -170,7 +188,7 @@ def parse(record, name, channels):
     return example
 
 
-def fingerprint(tasks, config, alphabet) -> str:
+def fingerprint(tasks, config, alphabet, untranscribed=False) -> str:
     """Hash of whatever the content of a shard depends on; a sound file by its size and time."""
     # The examples, in their order.
     described = []
@@ -193,6 +211,8 @@ def fingerprint(tasks, config, alphabet) -> str:
         "alphabet": alphabet,
         "tasks": described,
     }
+    if untranscribed:
+        content["untranscribed"] = True
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
@@ -218,6 +238,7 @@ def read_index(shard: Path) -> dict:
     try:
         index = parse_json(shard.with_suffix(".json").read_bytes())
         index = {"fingerprint": index.pop("fingerprint")} | verify_checksum(index)
+        index = {"untranscribed": False} | index
         FeatureConfig.from_json(index["features"])
         valid = _has_types(index) and index["bytes"] == shard.stat().st_size
     except (FileNotFoundError, KeyError, TypeError, ValueError):

@@ -1,5 +1,6 @@
 """Corpora to download: where they are, and how each comes into the LibriSpeech layout."""
 
+import re
 from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -21,6 +22,11 @@ TEST_RECORDINGS = 5
 ROUNDS = {"train": 3, "dev": 1}  # a recording stands in so many strings
 MIN_DIGITS, MAX_DIGITS = 3, 7  # per string
 MIN_PAUSE, MAX_PAUSE = 0.05, 0.35  # seconds before a digit
+
+# Of CMU AN4. Its makers publish no dev set: these speakers of the training set are one.
+AN4_DEV_SPEAKERS = ("fejs", "fkdo", "flmm2", "mcel", "mdcs", "mgah", "mjbh", "mrmg")
+AN4_RECORDING = r"\w+/(\w+)/(\w+)-\1-b"  # an4_clstk/fash/an251-fash-b
+AN4_TRANSCRIPT = r"(?:<s>)?(.*?)(?:</s>)?\s*\((\S+)\)"  # <s> YES </s> (an251-fash-b)
 
 
 def prepare_librispeech(unpacked):
@@ -114,6 +120,52 @@ def _ljspeech_chapters(path):
     return chapters
 
 
+def prepare_an4(unpacked):
+    """Prepare CMU AN4: spelled names, addresses and numbers, commands, at 16 kHz.
+
+    The test set is that of its makers. Of their training set, eight speakers go to dev, all others
+    to train. Their `an251-fash-b` becomes `fash-1-an251`.
+    """
+    for part in ("train", "test"):
+        for speaker, files in _an4_files(unpacked / "an4", part).items():
+            is_dev = part == "train" and speaker in AN4_DEV_SPEAKERS
+            folder = unpacked / ("dev" if is_dev else part)
+            recordings = ((name, _read_big_endian(path), words) for name, path, words in files)
+            write_chapter(folder, speaker, "1", recordings, sampling_rate=SAMPLING_RATE)
+    return unpacked
+
+
+def _an4_files(source, part):
+    """Map the speakers of a part to name, path and words of each recording."""
+    transcripts = _an4_transcripts(source / "etc" / f"an4_{part}.transcription")
+    lines = (source / "etc" / f"an4_{part}.fileids").read_text(encoding="utf-8").split()
+    files = defaultdict(list)
+    for line in sorted(lines):
+        match = re.fullmatch(AN4_RECORDING, line)
+        if not match:
+            raise ValueError(f"no recording of AN4: {line}")
+        speaker, name = match.groups()
+        path = source / "wav" / f"{line}.raw"
+        files[speaker].append((name, path, transcripts[path.stem]))
+    return files
+
+
+def _an4_transcripts(path):
+    """Map names of recordings to their words; some copies mark where a sentence starts and ends."""
+    transcripts = {}
+    for line in path.read_text(encoding="utf-8").splitlines():
+        match = re.fullmatch(AN4_TRANSCRIPT, line.strip())
+        if match:
+            words, name = match.groups()
+            transcripts[name] = words.strip()
+    return transcripts
+
+
+def _read_big_endian(path):
+    """Read samples of 16 bits, the most significant byte first, from a file without a header."""
+    return np.frombuffer(path.read_bytes(), ">i2").astype(np.int16)
+
+
 @dataclass(frozen=True)
 class Archive:
     """A part of a corpus: where it is, and the splits that it holds.
@@ -171,6 +223,13 @@ LJSPEECH = Archive(
     prepare=prepare_ljspeech,
 )
 
+AN4 = Archive(
+    "http://www.speech.cs.cmu.edu/databases/an4/an4_raw.bigendian.tar.gz",
+    hash=None,  # its makers publish none
+    splits=("train", "dev", "test"),
+    prepare=prepare_an4,
+)
+
 # A corpus may be several archives. Each is fetched on its own, so that those that are there stay.
 CORPORA = {
     **{name: (archive,) for name, archive in LIBRISPEECH.items()},
@@ -182,4 +241,5 @@ CORPORA = {
     "mini-librispeech": tuple(MINI_LIBRISPEECH.values()),
     "spoken-digits": (SPOKEN_DIGITS,),
     "ljspeech": (LJSPEECH,),
+    "an4": (AN4,),
 }

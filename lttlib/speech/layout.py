@@ -1,7 +1,11 @@
 """The LibriSpeech layout, in which every corpus lies on disk.
 
-A recording is `<split>/<speaker>/<chapter>/<id>.flac`. The transcript of a chapter lies in the same
-folder, `<speaker>-<chapter>.trans.txt`: on each line an id and the words.
+A recording is `<split>/<speaker>/<chapter>/<id>.flac`, or of another of `AUDIO_SUFFIXES`. The
+transcript of a chapter lies in the same folder, `<speaker>-<chapter>.trans.txt`: on each line an id
+and the words.
+
+A recording without such a line has no transcript. Records reject it, unless they are asked for
+untranscribed speech: a split may consist of nothing else, and needs no `.trans.txt` then.
 """
 
 import io
@@ -14,7 +18,7 @@ import soundfile
 from lttlib import Error
 from lttlib.files import disk_full_errors
 
-AUDIO_SUFFIXES = (".flac", ".wav", ".ogg", ".mp3")
+AUDIO_SUFFIXES = (".flac", ".wav", ".ogg", ".opus", ".mp3", ".sph")
 
 
 class CorpusError(Error):
@@ -163,17 +167,19 @@ def write_chapter(folder, speaker, chapter, recordings, sampling_rate):
     folder : Path
         Of the split.
     speaker, chapter : str
-    recordings : iterable of (int, numpy.ndarray [samples], str)
-        Number, wave in [-1, 1] and text of each utterance, whose id is
-        `<speaker>-<chapter>-<number>`.
+    recordings : iterable of (str or int, numpy.ndarray [samples], str)
+        Name, wave and text of each utterance, whose id is `<speaker>-<chapter>-<name>`. A number is
+        written with four digits. The wave is float in [-1, 1], or int16, which is kept as it is.
     sampling_rate : int
         Hz.
     """
     folder = folder / speaker / chapter
     folder.mkdir(parents=True)
     lines = []
-    for number, wave, text in recordings:
-        name = f"{speaker}-{chapter}-{number:04d}"
+    for name, wave, text in recordings:
+        if isinstance(name, int):
+            name = f"{name:04d}"
+        name = f"{speaker}-{chapter}-{name}"
         sound = io.BytesIO()
         soundfile.write(sound, wave, sampling_rate, format="FLAC", subtype="PCM_16")
         # Written from memory: of a full disk, libsndfile says "System error" only.

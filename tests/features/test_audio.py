@@ -76,6 +76,26 @@ def test_load_audio_reads_a_wav_of_unknown_length_as_a_pipe_writes_it(tmp_path):
     assert len(load_audio(tmp_path / "pipe.wav", RATE)) == len(chirp())
 
 
+@pytest.mark.parametrize("order", ["<i2", ">i2"])
+@pytest.mark.parametrize("channels", [1, 2])
+def test_load_audio_reads_a_nist_sphere_file_of_either_byte_order(tmp_path, order, channels):
+    samples = np.random.default_rng(0).integers(-(2**15), 2**15, size=(3000, channels))
+    (tmp_path / "x.sph").write_bytes(sphere(samples, order))
+    expected = (samples / 2**15).mean(axis=1)
+    np.testing.assert_allclose(load_audio(tmp_path / "x.sph", RATE), expected, atol=1e-7)
+
+
+@pytest.mark.parametrize("sampling_rate", [8000, 16000, 48000])
+def test_load_audio_reads_opus_at_its_own_length_and_near_its_sound(tmp_path, sampling_rate):
+    path = tmp_path / "x.opus"
+    wave = sine(1000, sampling_rate)
+    soundfile.write(path, wave, sampling_rate, format="OGG", subtype="OPUS")
+    read = load_audio(path, sampling_rate)
+    assert len(read) == sampling_rate
+    middle = slice(sampling_rate // 4, -sampling_rate // 4)
+    np.testing.assert_allclose(read[middle], wave[middle], atol=0.1)
+
+
 def test_load_audio_reads_a_whole_file(workspace):
     load_sound(workspace, workspace / "corpus/train/1/1/1-1-0.flac")
 
@@ -112,12 +132,29 @@ def test_speed_scales_duration_and_pitch(tmp_path, speed, sampling_rate):
 # What is no whole sound
 
 
-def cut(folder, name, share):
+def cut(folder, name, share, **options):
     """The first part of a file, which is a whole one but for that."""
-    whole = write(folder / f"whole.{name}", chirp()).read_bytes()
+    whole = write(folder / f"whole.{name}", chirp(), **options).read_bytes()
     path = folder / f"cut.{name}"
     path.write_bytes(whole[: int(share * len(whole))])
     return path
+
+
+def sphere(samples, order="<i2", coding="pcm", count=None):
+    """A NIST SPHERE file of samples [time, channels]; its header may state another count."""
+    lines = [
+        "NIST_1A",
+        "   1024",
+        f"channel_count -i {samples.shape[1]}",
+        f"sample_count -i {len(samples) if count is None else count}",
+        f"sample_rate -i {RATE}",
+        "sample_n_bytes -i 2",
+        f"sample_byte_format -s2 {'01' if order == '<i2' else '10'}",
+        f"sample_coding -s{len(coding)} {coding}",
+        "end_head",
+        "",
+    ]
+    return "\n".join(lines).encode().ljust(1024) + samples.astype(order).tobytes()
 
 
 def text_file(folder):
@@ -128,6 +165,16 @@ def text_file(folder):
 def empty_file(folder):
     (folder / "x.wav").write_bytes(b"")
     return folder / "x.wav"
+
+
+def cut_sphere(folder, count):
+    """The first of the 3000 samples that the header states."""
+    (folder / "x.sph").write_bytes(sphere(np.ones((count, 1)), count=3000))
+    return folder / "x.sph"
+
+
+def cut_opus(folder, share):
+    return cut(folder, "opus", share, format="OGG", subtype="OPUS")
 
 
 def float_file(folder, *samples):
@@ -150,6 +197,11 @@ BROKEN = {
     "WAV, last bytes missing": (lambda folder: cut(folder, "wav", 0.9999), "ends"),
     "half a WAV": (lambda folder: cut(folder, "wav", 0.5), "ends"),
     "half an AIFF": (lambda folder: cut(folder, "aiff", 0.5), "ends"),
+    "SPHERE, last bytes missing": (lambda folder: cut_sphere(folder, 2999), "2999 of 3000"),
+    "half an Ogg": (lambda folder: cut(folder, "ogg", 0.5), "readable|goes on"),
+    "Ogg, last byte missing": (lambda folder: cut(folder, "ogg", 0.9999), "readable|goes on"),
+    "half an Opus": (lambda folder: cut_opus(folder, 0.5), "readable|goes on"),
+    "Opus, last byte missing": (lambda folder: cut_opus(folder, 0.9999), "goes on"),
     "NaN": (lambda folder: float_file(folder, 0.1, np.nan), "not finite"),
     "infinite": (lambda folder: float_file(folder, 0.1, -np.inf), "not finite"),
 }
@@ -224,10 +276,17 @@ def load_long_sound(workspace, path):
 
 
 CURE = "was it copied whole|copy (or download )?it again|cut it into shorter files|record again"
+EXPAND = "expand it with `sph2pipe -f wav`"
 
 
-def row(kind, damage, use=load_sound):
-    return kind, damage, use, AudioError, CURE
+def row(kind, damage, use=load_sound, cure=CURE):
+    return kind, damage, use, AudioError, cure
+
+
+def compressed_sphere(coding):
+    """A header of compressed samples, and what begins like them."""
+    junk = np.frombuffer(b"ajkg" * 500, "<i2")[:, None]
+    return sound("a.sph", sphere(junk, coding=coding))
 
 
 BAD_AUDIO = [
@@ -258,6 +317,16 @@ BAD_AUDIO = [
         "sound whose channels add up to infinity",
         sound("a.wav", float_wave([[3e38, 3e38]] * 9)),
     ),
+    row(
+        "sound in NIST SPHERE, shortened",
+        compressed_sphere("pcm,embedded-shorten-v2.00"),
+        cure=EXPAND,
+    ),
+    row(
+        "sound in NIST SPHERE, mu-law and shortened",
+        compressed_sphere("ulaw,embedded-shorten-v1.09"),
+        cure=EXPAND,
+    ),
     row("sound cut, FLAC", series("corpus/train/1/1/1-1-0.flac", cuts(20))),
 ]
 
@@ -275,11 +344,13 @@ WHOLE = [
     wave_file(np.zeros((500, 2))),
     wave_file(form="FLAC"),
     wave_file(form="OGG"),
+    wave_file(form="OGG", subtype="OPUS"),
+    wave_file(form="NIST"),
     wave_file(form="AIFF"),
     wave_file(form="MP3"),
 ]
-HEADS = [b"", b"RIFF", b"fLaC", b"OggS", b"ID3"]
-NAMES = strategies.sampled_from(["a.wav", "a.flac", "a.ogg", "a.aiff", "a.mp3", "a.raw", "a"])
+HEADS = [b"", b"RIFF", b"fLaC", b"OggS", b"ID3", b"NIST_1A\n   1024\n"]
+NAMES = strategies.sampled_from(["a.wav", "a.flac", "a.opus", "a.sph", "a.mp3", "a.raw", "a"])
 PLACES = strategies.integers(0, 2**16)
 CHANGE = strategies.tuples(PLACES, strategies.binary(min_size=1, max_size=4))
 CHANGES = strategies.lists(CHANGE, max_size=6)

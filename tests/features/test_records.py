@@ -5,8 +5,10 @@ import hashlib
 import json
 import os
 import random
+import re
 import tracemalloc
 from dataclasses import replace
+from pathlib import Path
 
 import joblib
 import numpy as np
@@ -32,6 +34,8 @@ from lttlib.speech import Utterance, read_corpus, text
 
 WORDS = "ONE TWO THREE FOUR FIVE SIX SEVEN EIGHT NINE BALLOON".split()
 SPEEDS = (1.0, 0.9)
+# Written by lttlib 0.1.0.
+OLD_RECORDS = Path(__file__).parents[1] / "models" / "formats" / "records"
 
 
 def noise(samples, seed=0):
@@ -73,6 +77,15 @@ def folder(corpus, tmp_path_factory):
     """The corpus at two speeds, written in shards of 7."""
     folder = tmp_path_factory.mktemp("records")
     write(corpus, folder, speeds=SPEEDS, shard_size=7)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def untranscribed_folder(corpus, tmp_path_factory):
+    """12 utterances of the corpus at two speeds, as if nobody had transcribed them."""
+    folder = tmp_path_factory.mktemp("untranscribed")
+    renamed = [replace(utterance, id=f"n{utterance.id}") for utterance in corpus[:12]]
+    write(renamed, folder, speeds=SPEEDS, shard_size=7, untranscribed=True)
     return folder
 
 
@@ -538,6 +551,153 @@ def test_folder_without_records_is_an_error_that_names_it_and_the_cure(tmp_path,
     with pytest.raises(RecordsError, match=f"{name}.*01") as error:
         Records(tmp_path / name)
     assert error.value.path == tmp_path / name and "notebook 01" in error.value.cure
+
+
+# Speech that nobody transcribed
+
+
+def without_texts(utterances):
+    return [replace(utterance, text=None) for utterance in utterances]
+
+
+def test_transcribed_records_are_described_as_by_versions_that_knew_no_others(folder):
+    """These were computed by the code before: otherwise all records there are would be remade."""
+    utterance = Utterance("u1", "s1", "train", Path("u1.flac"), "HELLO")
+    tasks = [(utterance, 1.0), (utterance, 0.9)]
+    described = shards.fingerprint(tasks, CONFIG, " ABC")
+    assert described == "02bb1c30edacc379520a365ef5edbdeaafef084ff79d91d1e97e8e435701c538"
+    features = np.arange(78, dtype=np.float32).reshape(2, 39)
+    example = {"id": "u1", "speaker": "s1", "text": "HELLO", "labels": [1, 2, 2]}
+    record = shards.serialise(example | {"features": features})
+    digest = hashlib.sha256(record).hexdigest()
+    assert digest == "2692317b824ee7d29b0d2de38a0c0f6b32750915ecc68a17a3a6d5c6ad369221"
+
+    old = read_json(OLD_RECORDS / "00000.json")
+    new = read_json(folder / "00000.json")
+    assert list(new) == list(old)
+    assert {len(row) for row in new["entries"]} == {len(old["entries"][0])}
+
+
+def test_untranscribed_records_hold_the_features_of_their_files_and_no_labels(
+    corpus, untranscribed_folder
+):
+    known = {f"n{utterance.id}": utterance for utterance in corpus}
+    read = []
+    for batch in Records(untranscribed_folder).batches(8, seed=3):
+        assert batch["labels"].shape == (len(batch["id"]), 0)
+        for row in rows_of(batch):
+            name, _, speed = row["id"].decode().partition("@")
+            expected = extract(load_audio(known[name].audio, 8000, float(speed or 1)), CONFIG)
+            length = row["feature_lengths"]
+            np.testing.assert_array_equal(row["features"][:length], expected)
+            assert row["text"] == b"" and row["label_lengths"] == row["transcribed"] == 0
+            assert row["speaker"].decode() == known[name].speaker
+            read.append(row["id"].decode())
+    expected = [f"n{name}" for name in ids_at_both_speeds(corpus[:12])]
+    assert sorted(read) == expected
+
+
+def test_untranscribed_records_say_so_in_their_indices_and_entries(untranscribed_folder):
+    opened = Records(untranscribed_folder)
+    assert opened.untranscribed and opened.alphabet == text.ALPHABET
+    for entry in opened.entries:
+        assert not entry.transcribed and entry.frames > 0
+        assert entry.characters == entry.min_frames == 0
+    for path, _ in opened.shards:
+        assert read_json(path.with_suffix(".json"))["untranscribed"] is True
+    assert read_json(untranscribed_folder / "transcripts.json") == {}
+
+
+def test_untranscribed_records_are_the_same_whatever_transcripts_there_are(tmp_path, utterances):
+    """Also if they could not be learnt from: empty, out of the alphabet, too long, or none."""
+    texts = [None, "", " ", "CAFÉ 1", "A" * 500, "ONE"]
+    odd = [replace(item, text=words) for item, words in zip(utterances, texts, strict=False)]
+    for name, given in (("odd", odd), ("none", without_texts(odd))):
+        result = write(given, tmp_path / name, untranscribed=True, shard_size=4)
+        assert result["examples"] == len(texts) and result["rejected"] == 0
+    fingerprints = [read_json(tmp_path / name / "00000.json") for name in ("odd", "none")]
+    assert fingerprints[0] == fingerprints[1]
+    assert read_files(tmp_path / "odd") == read_files(tmp_path / "none")
+    assert write(odd, tmp_path / "none", untranscribed=True, shard_size=4)["shards_made"] == 0
+
+
+@pytest.mark.parametrize("first", [False, True], ids=["transcribed first", "untranscribed first"])
+def test_records_that_are_written_as_the_other_kind_are_made_again(tmp_path, utterances, first):
+    folder = tmp_path / "r"
+    write(utterances, folder, shard_size=5, untranscribed=first)
+    result = write(utterances, folder, shard_size=5, untranscribed=not first)
+    assert result["shards_made"] == 2
+    write(utterances, tmp_path / "fresh", shard_size=5, untranscribed=not first)
+    assert read_files(folder) == read_files(tmp_path / "fresh")
+    assert Records(folder).untranscribed is not first
+
+
+def test_untranscribed_sounds_that_cannot_be_used_are_rejected_as_transcribed_ones_are(
+    tmp_path, utterances
+):
+    of_texts = ("transcript", "'1'", "cannot carry")
+    of_sounds = {}
+    for utterance, reason in unusable(tmp_path):
+        if not any(part in reason for part in of_texts):
+            of_sounds[utterance.id] = utterance, reason
+    assert {"silence", "clipped"} < {reason for _, reason in of_sounds.values()}
+    given = [utterance for utterance, _ in of_sounds.values()] + utterances
+    result = write(given, tmp_path / "r", untranscribed=True)
+    assert result["examples"] == len(utterances)
+    rejected = read_rejected(tmp_path / "r")
+    assert [row["id"] for row in rejected] == sorted(of_sounds)
+    for row in rejected:
+        utterance, reason = of_sounds[row["id"]]
+        assert row["file"] == str(utterance.audio) and re.search(reason, row["reason"])
+
+
+def test_corpus_of_sounds_alone_is_rejected_unless_it_is_asked_for_untranscribed(workspace):
+    (workspace / "corpus" / "train" / "1" / "1" / "1-1.trans.txt").unlink()
+    utterances = read_corpus(workspace / "corpus", "train")
+    assert len(utterances) == 8 and {item.text for item in utterances} == {None}
+    with pytest.raises(RecordsError, match="none of 8 utterances can be used"):
+        write(utterances, workspace / "new", config=WORKSPACE_FEATURES)
+    reasons = {row["reason"] for row in read_rejected(workspace / "new")}
+    assert reasons == {"no transcript for this audio file"}
+    options = {"config": WORKSPACE_FEATURES, "untranscribed": True}
+    assert write(utterances, workspace / "new", **options)["examples"] == 8
+
+
+def test_records_of_both_kinds_are_read_as_one_and_each_batch_says_which_is_which(
+    folder, untranscribed_folder
+):
+    both = Records(folder, untranscribed_folder)
+    transcribed = {entry.id: entry.transcribed for entry in both.entries}
+    assert both.untranscribed and sum(transcribed.values()) == 80 and len(transcribed) == 104
+    kinds = set()
+    for batch in both.batches(8, seed=1):
+        assert batch["transcribed"].dtype == tf.float32
+        assert set(batch) == {*Records(folder).batches(8).element_spec, "transcribed"}
+        for row in rows_of(batch):
+            expected = transcribed.pop(row["id"].decode())
+            assert row["transcribed"] == expected
+            assert (row["label_lengths"] > 0) == (row["text"] != b"") == expected
+        kinds.add(tuple(sorted(set(batch["transcribed"].numpy()))))
+    assert not transcribed and (0, 1) in kinds, "no batch held both kinds"
+
+
+def test_records_of_both_kinds_that_are_filtered_to_the_transcribed_are_those_alone(
+    folder, untranscribed_folder
+):
+    alone = Records(folder)
+    both = Records(folder, untranscribed_folder)
+    chosen = both.filter(lambda entry: entry.transcribed)
+    assert not alone.untranscribed and not chosen.untranscribed
+    for batch, expected in zip(chosen.batches(8), alone.batches(8), strict=True):
+        assert set(batch) == set(expected)
+        for name in batch:
+            np.testing.assert_array_equal(batch[name], expected[name])
+
+
+def test_split_by_shard_of_both_kinds_knows_the_kind_of_each(folder, untranscribed_folder):
+    both = Records(folder, untranscribed_folder)
+    kinds = [part.untranscribed for _, part in both.split_by_shard()]
+    assert kinds == 12 * [False] + 4 * [True]
 
 
 # Damage. That of shards and indices is in their own tests.

@@ -160,6 +160,7 @@ BAD_INDICES = [
     row("index with entries too short", index_with(entries=[["a", "b"]])),
     row("index with unknown features", index_with(features={"kind": "mel"})),
     row("index with features of another type", index_with(features=["raw"])),
+    row("index of a kind that is no bool", index_with(untranscribed="no")),
     row("index of another alphabet", index_with(alphabet="AB")),
 ]
 

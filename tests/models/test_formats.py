@@ -35,6 +35,7 @@ def test_card_of_0_1_0_is_read_and_added_to(tmp_path):
 def test_records_and_guidance_of_0_1_0_are_read_and_belong_together():
     records = Records(FORMATS / "records")
     assert [entry.id for entry in records.entries] == ["1-1-0", "1-1-2", "1-1-1"]
+    assert not records.untranscribed, "versions that do not say so knew transcribed speech alone"
     guidance = Guidance(FORMATS / "guidance", models.load_teacher(FORMATS / "teacher"))
     spec = models.load(FORMATS / "teacher").network.spec
     (batch,) = guidance.join(records, spec).batches(3)

@@ -1,5 +1,6 @@
 """A server on this machine, with archives to fetch."""
 
+import dataclasses
 import hashlib
 import http.server
 import io
@@ -63,36 +64,73 @@ def tiny():
     }
 
 
-@pytest.fixture
-def serve(server, monkeypatch):
-    """A function that makes an archive of members and serves it as the corpus "tiny".
+def packed(members, mode="gz"):
+    """Bytes of an archive; a member's content is bytes, or text: the target of a symbolic link."""
+    file = io.BytesIO()
+    with tarfile.open(fileobj=file, mode=f"w:{mode}") as archive:
+        for name, content in members.items():
+            member = tarfile.TarInfo(name)
+            if isinstance(content, str):
+                member.type = tarfile.SYMTYPE
+                member.linkname = content
+                archive.addfile(member)
+            else:
+                member.size = len(content)
+                archive.addfile(member, io.BytesIO(content))
+    return file.getvalue()
 
-    A member's content is bytes, or text: the target of a symbolic link. `known_hash` is "right" for
-    the archive's own, or one that its makers are to have published.
-    """
+
+def md5(body):
+    return f"md5:{hashlib.md5(body).hexdigest()}"
+
+
+@pytest.fixture
+def served(server, monkeypatch):
+    """A function that serves bytes under a name and returns their address."""
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     monkeypatch.setenv("LTT_BATCH", "1")
+
+    def serve_bytes(name, body):
+        server.files[f"/{name}"] = body
+        return f"http://127.0.0.1:{server.server_address[1]}/{name}"
+
+    return serve_bytes
+
+
+@pytest.fixture
+def serve_corpus(served, monkeypatch):
+    """A function that serves archives of these members in the place of those of a corpus.
+
+    Splits and preparation are the corpus's own. Hashes are those of the archives here, where the
+    makers publish one.
+    """
+
+    def serve_archives(name, *contents):
+        archives = []
+        for archive, members in zip(CORPORA[name], contents, strict=True):
+            body = packed(members)
+            known_hash = archive.hash and md5(body)
+            url = served(archive.file_name, body)
+            archives.append(dataclasses.replace(archive, url=url, hash=known_hash))
+        monkeypatch.setitem(CORPORA, name, tuple(archives))
+
+    return serve_archives
+
+
+@pytest.fixture
+def serve(served, monkeypatch):
+    """A function that serves an archive of members, as `packed` takes them, as the corpus "tiny".
+
+    `known_hash` is "right" for the archive's own, or one that its makers are to have published.
+    """
 
     def serve_archive(
         members, splits=("dev-clean",), prepare=prepare_librispeech, known_hash="right", mode="gz"
     ):
-        file = io.BytesIO()
-        with tarfile.open(fileobj=file, mode=f"w:{mode}") as archive:
-            for name, content in members.items():
-                member = tarfile.TarInfo(name)
-                if isinstance(content, str):
-                    member.type = tarfile.SYMTYPE
-                    member.linkname = content
-                    archive.addfile(member)
-                else:
-                    member.size = len(content)
-                    archive.addfile(member, io.BytesIO(content))
-        body = file.getvalue()
-        server.files["/tiny.tar"] = body
+        body = packed(members, mode)
         if known_hash == "right":
-            known_hash = f"md5:{hashlib.md5(body).hexdigest()}"
-        url = f"http://127.0.0.1:{server.server_address[1]}/tiny.tar"
-        archive = Archive(url, known_hash, splits, prepare)
+            known_hash = md5(body)
+        archive = Archive(served("tiny.tar", body), known_hash, splits, prepare)
         monkeypatch.setitem(CORPORA, "tiny", (archive,))
         return body
 

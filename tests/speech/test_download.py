@@ -13,6 +13,7 @@ from damage import assert_refused, content, flips, rows
 from lttlib.speech import CORPORA, CorpusError, download, fetch_corpus, read_corpus
 from lttlib.speech.datasets import (
     Archive,
+    prepare_an4,
     prepare_librispeech,
     prepare_ljspeech,
     prepare_spoken_digits,
@@ -178,6 +179,12 @@ def evil(**changes):
     return tar(("evil", changes))
 
 
+def an4(name, content):
+    """An archive of AN4's shape, whole but for one member: other content, or none of it."""
+    members = AN4 | {f"an4/{name}": content}
+    return tar(*(member for member in members.items() if member[1] is not None))
+
+
 def junk_hash(workspace):
     list(archived([RECORDING_TAR])(workspace))
     yield from content("root/.downloads/tiny.tar.sha256", b"\xff")(workspace)
@@ -201,6 +208,15 @@ CUT_TARS = [RECORDING_TAR[: len(RECORDING_TAR) * part // 10] for part in range(1
 FLIPPED_TARS = list(flips(20, 20, -8)(RECORDING_TAR))
 DIGIT = "fsdd/recordings/0_anna_0.wav"
 LINK = "../../evil"
+AN4 = {
+    "an4/etc/an4_train.fileids": b"an4_clstk/fash/an1-fash-b\nan4_clstk/mrmg/an2-mrmg-b\n",
+    "an4/etc/an4_train.transcription": b"<s> A </s> (an1-fash-b)\n<s> B </s> (an2-mrmg-b)\n",
+    "an4/etc/an4_test.fileids": b"an4test_clstk/fcaw/an3-fcaw-b\n",
+    "an4/etc/an4_test.transcription": b"C (an3-fcaw-b)\n",
+    "an4/wav/an4_clstk/fash/an1-fash-b.raw": b"1234",
+    "an4/wav/an4_clstk/mrmg/an2-mrmg-b.raw": b"1234",
+    "an4/wav/an4test_clstk/fcaw/an3-fcaw-b.raw": b"1234",
+}
 DEVICE = {"type": tarfile.CHRTYPE, "devmajor": 1, "devminor": 3}
 AGAIN = "run it again"
 REMOVE = "Remove it to download it again"
@@ -208,6 +224,7 @@ REMOVE = "Remove it to download it again"
 fetch_librispeech = fetch(prepare_librispeech)
 fetch_digits = fetch(prepare_spoken_digits)
 fetch_ljspeech = fetch(prepare_ljspeech)
+fetch_an4 = fetch(prepare_an4, ("train", "dev", "test"))
 
 BAD_ARCHIVES = [
     ("archive with a path above", tar(("../evil", b"evil")), fetch_librispeech, CorpusError,
@@ -235,6 +252,18 @@ BAD_ARCHIVES = [
      CorpusError, REMOVE),
     ("archive of LJSpeech with other texts", tar(("LJSpeech-1/metadata.csv", b"a,b,c")),
      fetch_ljspeech, CorpusError, REMOVE),
+    ("archive of AN4 without its lists", an4("etc/an4_test.fileids", None), fetch_an4,
+     CorpusError, REMOVE),
+    ("archive of AN4 with other names", an4("etc/an4_test.fileids", b"evil"), fetch_an4,
+     CorpusError, REMOVE),
+    ("archive of AN4 without a transcript", an4("etc/an4_test.transcription", b"C\n"), fetch_an4,
+     CorpusError, REMOVE),
+    ("archive of AN4 without a recording", an4("wav/an4_clstk/mrmg/an2-mrmg-b.raw", None),
+     fetch_an4, CorpusError, REMOVE),
+    ("archive of AN4 with half a sample", an4("wav/an4_clstk/mrmg/an2-mrmg-b.raw", b"123"),
+     fetch_an4, CorpusError, REMOVE),
+    ("archive of AN4 without a dev speaker", an4("etc/an4_train.fileids",
+     b"an4_clstk/fash/an1-fash-b"), fetch_an4, CorpusError, REMOVE),
     ("hash of an archive is junk", junk_hash, fetch_librispeech, CorpusError, "remove it"),
 ]  # fmt: skip
 
@@ -242,3 +271,9 @@ BAD_ARCHIVES = [
 @rows(BAD_ARCHIVES)
 def test_damaged_archive_is_refused(workspace, damage, use, error, cure):
     assert_refused(workspace, damage, use, error, cure)
+
+
+def test_archive_of_an4_that_is_whole_is_accepted(workspace):
+    (path,) = an4("README", b"read me")(workspace)
+    fetch_an4(workspace, path)
+    assert (workspace / "root" / "test" / "fcaw" / "1" / "fcaw-1-an3.flac").is_file()

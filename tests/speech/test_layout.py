@@ -38,6 +38,13 @@ def test_read_corpus_gives_sorted_utterances_with_capital_single_spaced_text(tmp
     ]
 
 
+def test_read_corpus_takes_sound_files_of_every_suffix_in_small_letters_or_capitals(tmp_path):
+    suffixes = [".flac", ".wav", ".ogg", ".opus", ".mp3", ".sph", ".SPH"]
+    audio = [f"7-1-{number}{suffix}" for number, suffix in enumerate(suffixes)]
+    make_chapter(tmp_path, "train", lines=(), audio=[*audio, "7-1-9.txt", "7-1-8.raw"])
+    assert [item.audio.name for item in read_corpus(tmp_path, "train")] == audio
+
+
 def test_split_is_matched_by_its_own_folder_not_by_the_path_above(tmp_path):
     root = tmp_path / "dev" / "train-data"
     for split in SPLITS:
@@ -63,6 +70,16 @@ def test_text_without_audio_and_audio_without_text_are_kept_for_the_records_to_l
     assert silent.audio == folder / "7-1-0.flac" and not silent.audio.exists()
     assert untranscribed.text is None and untranscribed.audio.exists()
     assert empty.text == "" and empty.audio.exists()
+
+
+def test_split_of_audio_alone_is_read_as_utterances_without_text(tmp_path):
+    audio = ["7-1-0.flac", "7-1-1.opus"]
+    folder = make_chapter(tmp_path, "train", audio=audio)
+    (folder / "7-1.trans.txt").unlink()
+    assert read_corpus(tmp_path, "train") == [
+        Utterance("7-1-0", "7", "train", folder / "7-1-0.flac", None),
+        Utterance("7-1-1", "7", "train", folder / "7-1-1.opus", None),
+    ]
 
 
 def test_read_corpus_names_what_is_missing_and_the_cure(tmp_path):
