@@ -12,7 +12,6 @@ from pathlib import Path
 import keras
 import tensorflow as tf
 
-from lttlib import Error
 from lttlib.features.records import fold_seeds
 from lttlib.files import progress as progress_bar
 from lttlib.network.convnet import output_lengths
@@ -139,8 +138,8 @@ def train(network, objective, records, config, checkpoint, on_epoch_end=None) ->
     FloatingPointError
         If a loss is not finite; the last checkpoint, in which all was, is kept.
     Error
-        If the objective hides its parameters in a function within a function, or records or guidance
-        are damaged.
+        If the objective hides its parameters in a function within a function, records hold speech
+        that it cannot learn from, or records or guidance are damaged.
     """
     # CTC has no finite loss for the others.
     learnable = with_feasible_labels(records, network.spec)

@@ -12,7 +12,7 @@ import tensorflow as tf
 from lttlib import Error
 from lttlib.network.ctc import ctc_loss
 from lttlib.network.losses import FRAME_SELECTIONS, distillation_loss, frame_mask, hint_loss
-from lttlib.training.teacher import Ensemble, OutOfFold, Teacher
+from lttlib.training.teacher import AnyTeacher
 
 
 def _logits(network, batch, training, seed):
@@ -82,7 +82,7 @@ class Distillation:
     alpha: float = 0.5
     temperature: float = 2.0
     frame_selection: str = "all"
-    teacher: Teacher | Ensemble | OutOfFold | None = None
+    teacher: AnyTeacher | None = None
     masked_teacher: bool = True
 
     def __post_init__(self):
@@ -127,7 +127,7 @@ class SequenceDistillation:
 
     tag = "sequence distillation"
 
-    teacher: Teacher | Ensemble | OutOfFold | None = None
+    teacher: AnyTeacher | None = None
     untranscribed_only: bool = False
 
     def __call__(self, network, batch, training=False, seed=None):

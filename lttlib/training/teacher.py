@@ -4,6 +4,7 @@ All have the attributes `fingerprint`, `feature_config`, `alphabet` and `name`, 
 `channels`, `outputs` and `logits`.
 """
 
+import math
 from dataclasses import dataclass, field
 
 import tensorflow as tf
@@ -86,7 +87,7 @@ class _Group:
         for teacher in self.teachers:
             if _kind(teacher) != _kind(first):
                 problem = (
-                    f"{teacher.name} has other features, alphabet or strides than {first.name}"
+                    f"{teacher.name} has not the features, alphabet and strides of {first.name}"
                 )
                 raise Error(problem, cure="train them alike")
 
@@ -124,8 +125,8 @@ class _Group:
 
 def _kind(teacher):
     """What teachers that speak as one must have in common."""
-    strides = teacher.network.spec.strides
-    return teacher.feature_config, teacher.alphabet, tuple(step for step in strides if step > 1)
+    frame_step = math.prod(teacher.network.spec.strides)
+    return teacher.feature_config, teacher.alphabet, frame_step
 
 
 @dataclass(frozen=True)
@@ -191,6 +192,9 @@ class OutOfFold(_Group):
         message = ["a speaker is in no fold:", batch["speaker"]]
         with tf.control_dependencies([tf.debugging.Assert(tf.reduce_all(known), message)]):
             return tf.identity(values), lengths
+
+
+AnyTeacher = Teacher | Ensemble | OutOfFold
 
 
 def speaker_folds(records, count: int) -> tuple:

@@ -16,6 +16,7 @@ from lttlib.features import Records
 from lttlib.network import ConvNet
 from lttlib.training import (
     Distillation,
+    Ensemble,
     SequenceDistillation,
     Teacher,
     checkpoint,
@@ -171,6 +172,10 @@ def test_describe_names_parameters_and_teacher_but_no_address():
         Distillation(teacher=dataclasses.replace(teacher, fingerprint="0")),
         SequenceDistillation(),
         SequenceDistillation(teacher),
+        SequenceDistillation(teacher, untranscribed_only=True),
+        Distillation(teacher=teacher, masked_teacher=False),
+        Distillation(teacher=Ensemble([teacher])),
+        Distillation(teacher=Ensemble([teacher, teacher])),
     ]
     descriptions = {json.dumps(checkpoint.describe(objective)) for objective in objectives}
     assert len(descriptions) == len(objectives)
@@ -179,6 +184,7 @@ def test_describe_names_parameters_and_teacher_but_no_address():
     assert checkpoint.describe(SequenceDistillation(teacher)) == {
         "name": "sequence distillation",
         "teacher": {"name": "teacher", "fingerprint": "f" * 64},
+        "untranscribed_only": False,
     }
 
 

@@ -104,6 +104,60 @@ def test_distillation_with_alpha_0_is_ctc_and_with_1_the_teacher_alone_without_l
     np.testing.assert_allclose(mixed["distillation"], distillation, rtol=1e-6)
 
 
+def untranscribed(batch):
+    """The batch, of whose second utterance nobody knows the labels: padding stands for them."""
+    known = tf.constant([1.0, 0.0, 1.0])
+    labels = batch["labels"] * tf.cast(known, tf.int32)[:, None]
+    lengths = batch["label_lengths"] * tf.cast(known, tf.int32)
+    return batch | {"labels": labels, "label_lengths": lengths, "transcribed": known}
+
+
+def test_distillation_has_no_labels_of_what_nobody_transcribed(student, teacher, batch):
+    objective = Distillation(0.3, 1.0, "symmetric", teacher)
+    whole = objective(student, batch)
+    part = objective(student, untranscribed(batch))
+    np.testing.assert_allclose(part["distillation"], whole["distillation"], rtol=1e-6)
+    np.testing.assert_allclose(part["ctc"], whole["ctc"] * [1, 0, 1], rtol=1e-6)
+    expected = np.where([True, False, True], whole["loss"], 0.3 * whole["distillation"])
+    np.testing.assert_allclose(part["loss"], expected, rtol=1e-6)
+
+
+def test_distillation_takes_a_batch_that_nobody_transcribed(student, teacher, batch):
+    nobody = batch | {
+        "labels": tf.zeros([3, 0], tf.int32),
+        "label_lengths": tf.zeros([3], tf.int32),
+        "transcribed": tf.zeros([3]),
+    }
+    for alpha in (0.3, 1):
+        losses = Distillation(alpha, 1.0, teacher=teacher)(student, nobody)
+        np.testing.assert_allclose(losses["loss"], alpha * losses["distillation"], rtol=1e-6)
+
+
+def test_sequence_distillation_can_keep_to_the_labels_where_there_are_any(student, teacher, batch):
+    by_labels = ctc_objective(student, batch)["loss"]
+    by_teacher = SequenceDistillation(teacher)(student, batch)["loss"]
+    assert np.all(np.abs(by_labels - by_teacher) > 0.1)
+    objective = SequenceDistillation(teacher, untranscribed_only=True)
+    np.testing.assert_allclose(objective(student, batch)["loss"], by_teacher, rtol=1e-6)
+    mixed = objective(student, untranscribed(batch))["loss"]
+    expected = np.where([True, False, True], by_labels, by_teacher)
+    np.testing.assert_allclose(mixed, expected, rtol=1e-6)
+
+
+def test_labels_alone_are_refused_where_there_are_none(student, batch):
+    with pytest.raises(Error, match="no labels in untranscribed records"):
+        ctc_objective(student, untranscribed(batch))
+
+
+def test_teacher_beside_the_student_has_its_masks_or_none(student, teacher, batch):
+    masked = batch | {"features": 0 * batch["features"], "unmasked_features": batch["features"]}
+    logits, lengths = run(student, masked)
+    for masked_teacher, heard in ((True, masked), (False, batch)):
+        objective = Distillation(1, 1.0, teacher=teacher, masked_teacher=masked_teacher)
+        expected = distillation_loss(logits, run(teacher.network, heard)[0], lengths)
+        np.testing.assert_allclose(objective(student, masked)["loss"], expected, rtol=1e-5)
+
+
 @pytest.mark.parametrize("alpha", [-0.1, 1.1, float("nan")])
 def test_distillation_refuses_an_alpha_outside_0_to_1(alpha):
     with pytest.raises(Error, match=f"alpha.*{alpha}"):
