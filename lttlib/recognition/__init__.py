@@ -22,6 +22,6 @@ __getattr__, __dir__ = import_lazily(
         "beam_search": "BeamSearch Hypothesis LexiconBeamSearch",
         "decoders": "DECODERS describe_decoder make_decoder",
         "ngram": "LanguageModelError NGrams estimate_ngrams read_sentences",
-        "scoring": "evaluate out_of_lexicon score",
+        "scoring": "difference evaluate out_of_lexicon score",
     },
 )

@@ -89,7 +89,8 @@ def score(references, hypotheses, seed: int = 0) -> dict:
     -------
     dict
         utterances; LER, WER; LER_ci, WER_ci ([low, high]); substitutions, deletions, insertions
-        (each a dict with characters and words). The three add up to LER and WER.
+        (each a dict with characters and words), which add up to LER and WER; errors and lengths,
+        dicts with characters and words, lists of a number for each utterance.
 
     Raises
     ------
@@ -97,22 +98,86 @@ def score(references, hypotheses, seed: int = 0) -> dict:
         If there is nothing to score, the lists differ in length, or a reference is empty.
     """
     _check_pairs(references, hypotheses)
-    result = {"utterances": len(references)}
-    # Both rates are resampled by the same draws [resamples, utterances].
-    random = np.random.default_rng(seed)
-    draws = random.integers(len(references), size=(BOOTSTRAP_RESAMPLES, len(references)))
+    result = {"utterances": len(references), "errors": {}, "lengths": {}}
+    # Both rates are resampled by the same draws.
+    draws = _draw(len(references), seed)
     for rate, unit, process in RATES:
         counts, lengths = _count_errors(process, references, hypotheses)
         total_length = lengths.sum()
         errors = counts.sum(axis=1)
         result[rate] = 100 * float(errors.sum() / total_length)
 
-        resampled = 100 * errors[draws].sum(axis=1) / lengths[draws].sum(axis=1)
-        result[f"{rate}_ci"] = np.percentile(resampled, [2.5, 97.5]).tolist()
+        result[f"{rate}_ci"] = _interval(errors, lengths, draws)
+        result["errors"][unit] = errors.tolist()
+        result["lengths"][unit] = lengths.tolist()
 
         for kind, count in zip(KINDS, counts.sum(axis=0), strict=True):
             result.setdefault(kind, {})[unit] = 100 * float(count / total_length)
     return result
+
+
+def difference(results, others, rate="LER", seed: int = 0) -> dict:
+    """Return how much less or more the first models err than the others, over the same utterances.
+
+    Both sides are scored on one split; each may be several trainings that differ in their seeds.
+    Utterances are drawn with all that was written about them by either side (the paired bootstrap
+    of Bisani and Ney 2004): what is hard for both counts for neither.
+
+    Parameters
+    ----------
+    results, others : dict or list of dict
+        What `score` returns, of one training or of several.
+    rate : {"LER", "WER"}
+    seed : int
+        Of the bootstrap.
+
+    Returns
+    -------
+    dict
+        points: the first rate less the other, in percent; points_ci: its 95 % interval; share: the
+        points as a share of the other rate; certain: whether the interval is without 0.
+
+    Raises
+    ------
+    Error
+        If they are not of the same utterances, or were scored before errors were kept.
+    """
+    units = {name: unit for name, unit, _ in RATES}
+    unit = units[rate]
+    sides = []
+    lengths = None
+    for side in (results, others):
+        runs = [side] if isinstance(side, dict) else list(side)
+        for run in runs:
+            if "errors" not in run:
+                raise Error("scored before errors of utterances were kept", cure="score it again")
+            lengths = lengths or run["lengths"][unit]
+            if run["lengths"][unit] != lengths:
+                raise Error("scored on other utterances: their errors cannot be paired")
+        sides.append(np.mean([run["errors"][unit] for run in runs], axis=0))
+
+    lengths = np.array(lengths)
+    errors, other_errors = sides
+    points = 100 * float((errors - other_errors).sum() / lengths.sum())
+    low, high = _interval(errors - other_errors, lengths, _draw(len(lengths), seed))
+    return {
+        "points": points,
+        "points_ci": [low, high],
+        "share": points / max(100 * float(other_errors.sum() / lengths.sum()), 1e-9),
+        "certain": low > 0 or high < 0,
+    }
+
+
+def _draw(utterances, seed):
+    """Return the numbers of utterances as the bootstrap draws them: [resamples, utterances]."""
+    random = np.random.default_rng(seed)
+    return random.integers(utterances, size=(BOOTSTRAP_RESAMPLES, utterances))
+
+
+def _interval(errors, lengths, draws) -> list:
+    """Return the 95 % percentile interval of a rate in percent, [low, high]."""
+    resampled = 100 * errors[draws].sum(axis=1) / lengths[draws].sum(axis=1)
+    return np.percentile(resampled, [2.5, 97.5]).tolist()
 
 
 def _check_pairs(references, hypotheses):

@@ -66,10 +66,16 @@ def run_fingerprint(network, objective, records, config) -> str:
     quantizers = []
     for layer in network.layers:
         quantizers += map(layer.quantizers.get, layer.kernels)
-    entries = [
-        [entry.id, entry.speaker, entry.frames, entry.characters, entry.min_frames]
-        for entry in records.entries
-    ]
+    entries = []
+    for entry in records.entries:
+        row = [
+            entry.id,
+            entry.speaker,
+            entry.frames,
+            entry.characters,
+            entry.min_frames,
+        ]
+        entries.append(row)
     data = json.dumps([records.provenance, records.alphabet, entries])
     metadata = {
         "format": "training 1",

@@ -153,3 +153,58 @@ def test_out_of_lexicon_counts_words_as_often_as_they_stand_in_the_references():
     missing = recognition.out_of_lexicon(["A B C", "C A", "D"], {"A", "D"})
     assert missing == {"percent": 50.0, "words": ["B", "C"]}
     assert recognition.out_of_lexicon([], {"A"}) == {"percent": 0.0, "words": []}
+
+
+def coins(wrong):
+    """Scores of utterances of one letter each, wrong where a number is 1."""
+    return recognition.score(["A"] * len(wrong), ["B" if each else "A" for each in wrong])
+
+
+def test_score_keeps_errors_and_lengths_of_each_utterance():
+    result = recognition.score(["ONE TWO", "A", "HELLO"], ["ONE", "A", "HELO X"])
+    assert result["errors"] == {"characters": [4, 0, 3], "words": [1, 0, 2]}
+    assert result["lengths"] == {"characters": [7, 1, 5], "words": [2, 1, 1]}
+
+
+def test_difference_is_that_of_the_rates_and_its_interval_that_of_the_textbook():
+    """The difference of an utterance is -1, 0 or 1: mean +- 1.96 standard errors of the mean."""
+    random = np.random.default_rng(0)
+    first, second = random.random(800) < 0.2, random.random(800) < 0.3
+    ours = recognition.difference(coins(first), coins(second))
+    differences = first.astype(float) - second
+    assert ours["points"] == pytest.approx(100 * differences.mean())
+    assert ours["share"] == pytest.approx(differences.mean() / second.mean())
+    half_width = 196 * differences.std() / math.sqrt(800)
+    expected = [ours["points"] - half_width, ours["points"] + half_width]
+    assert ours["points_ci"] == pytest.approx(expected, abs=0.4)
+    assert ours["certain"] == (expected[1] < 0)
+
+
+def test_difference_is_certain_where_one_side_is_never_worse_though_both_intervals_overlap():
+    """What is hard for both counts for neither: that is what pairing is for."""
+    hard = np.arange(200) < 100
+    better, worse = coins(hard), coins(hard | (np.arange(200) % 20 == 0))
+    assert better["LER_ci"][1] > worse["LER_ci"][0]
+    ours = recognition.difference(better, worse)
+    assert ours["certain"] and ours["points"] == pytest.approx(-2.5)
+    assert recognition.difference(worse, better)["points"] == pytest.approx(2.5)
+    same = recognition.difference(better, better)
+    assert same["points_ci"] == [0, 0] and not same["certain"]
+
+
+def test_difference_pools_the_seeds_of_each_side():
+    runs = [coins([1, 0, 0, 0]), coins([0, 0, 0, 0])]
+    ours = recognition.difference(runs, coins([1, 1, 0, 0]))
+    assert ours["points"] == pytest.approx(100 * (1 / 8 - 2 / 4))
+    again = recognition.difference(runs[::-1], [coins([1, 1, 0, 0])])
+    assert again["points_ci"] == pytest.approx(ours["points_ci"])
+
+
+def test_difference_refuses_what_cannot_be_paired():
+    one = recognition.score(["ONE", "TWO"], ["ONE", "TOO"])
+    with pytest.raises(Error, match="other utterances"):
+        recognition.difference(one, recognition.score(["ONE", "THREE"], ["ONE", "TREE"]))
+    old = {name: value for name, value in one.items() if name != "errors"}
+    with pytest.raises(Error, match="before errors of utterances were kept") as refused:
+        recognition.difference(one, old)
+    assert refused.value.cure == "score it again"
