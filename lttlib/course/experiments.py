@@ -1,6 +1,7 @@
 """One experiment: train a network, write it, load and score what was written, fill in its card."""
 
 import json
+import random
 from dataclasses import asdict
 from pathlib import Path
 
@@ -43,6 +44,24 @@ def splits(records_folder, score_splits, train_split="train", held_speakers=()) 
             places = ", ".join([train_split, *score_splits])
             raise Error(f"held_speakers {sorted(missing)} do not speak in {places}")
     return {split: utterances for split, utterances in scored.items() if utterances}
+
+
+def transcribed_speakers(records, share: float) -> set:
+    """The speakers whose transcripts a training may use, the same at each call.
+
+    With them an experiment can act as if nobody had transcribed the speech of the others.
+
+    Parameters
+    ----------
+    records : features.Records
+    share : float
+        Of the speakers of the records, above 0 and up to 1.
+    """
+    speakers = sorted({entry.speaker for entry in records.entries})
+    if not 0 < share <= 1:
+        raise Error(f"transcribed_share must lie in (0, 1], not {share}")
+    random.Random(0).shuffle(speakers)
+    return set(speakers[: max(1, round(share * len(speakers)))])
 
 
 def run_experiment(
@@ -102,9 +121,9 @@ def load_results(folder, prefixes=("",)) -> list:
     Returns
     -------
     list of dict: name, technique, parameters, bytes (of the largest file: the weights), split,
-    decoder, LER, LER_ci, WER, WER_ci, and real_time_factor and seconds (of training), None where
-    the card has none. A folder without a whole card, or with one that has no results, is a row of
-    name and `problem` alone.
+    decoder, LER, LER_ci, WER, WER_ci, result (all of it, as `recognition.difference` takes it), and
+    real_time_factor and seconds (of training), None where the card has none. A folder without a
+    whole card, or with one that has no results, is a row of name and `problem` alone.
     """
     rows = []
     for path in sorted(Path(folder).glob("*/")):
@@ -134,7 +153,8 @@ def _model_rows(folder):
     for decoder, key in (("greedy", "results"), ("lm", "lm_results")):
         for split, result in card.get(key, {}).items():
             rates = {rate: result[rate] for rate in ("LER", "LER_ci", "WER", "WER_ci")}
-            rows.append(model | {"split": split, "decoder": decoder, **rates})
+            row = {"split": split, "decoder": decoder, "result": result}
+            rows.append(model | row | rates)
     if not rows:
         problem = "its card has no results: score it, or run its notebook again"
         return [{"name": folder.name, "problem": problem}]

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -88,6 +89,28 @@ def test_splits_that_do_not_exist_are_named(folder):
 def test_splits_name_held_speakers_who_are_not_in_the_corpus(folder):
     with pytest.raises(Error, match=r"\['dan', 'eve'\] do not speak in train, test"):
         experiments.splits(folder, ["test"], held_speakers=["eve", "bob", "dan"])
+
+
+class _Records:
+    """As much of records as the choice of speakers needs."""
+
+    def __init__(self, count):
+        self.entries = [SimpleNamespace(speaker=f"s{number // 2}") for number in range(2 * count)]
+
+
+def test_transcribed_speakers_are_a_share_of_all_that_grows_and_never_changes():
+    records = _Records(66)
+    shares = [experiments.transcribed_speakers(records, share) for share in (0.01, 0.25, 0.5, 1)]
+    assert [len(speakers) for speakers in shares] == [1, 16, 33, 66]
+    assert shares[0] < shares[1] < shares[2] < shares[3]
+    assert experiments.transcribed_speakers(_Records(66), 0.5) == shares[2]
+    assert shares[2] != {f"s{number}" for number in range(33)}, "not mixed"
+
+
+@pytest.mark.parametrize("share", [0, -0.5, 1.5])
+def test_transcribed_speakers_refuse_a_share_that_is_none(share):
+    with pytest.raises(Error, match="transcribed_share"):
+        experiments.transcribed_speakers(_Records(3), share)
 
 
 @pytest.fixture(scope="module")
