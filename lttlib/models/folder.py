@@ -14,7 +14,7 @@ from lttlib.network.convnet import ConvNet, named_variables
 from lttlib.network.distribution import barrier, is_chief
 from lttlib.network.quantization import is_quantized
 from lttlib.training.soft_targets import GuidanceError
-from lttlib.training.teacher import Teacher
+from lttlib.training.teacher import Ensemble, Teacher
 
 CARD_FILE = "card.json"
 WEIGHTS_FILE = "weights.safetensors"
@@ -145,16 +145,24 @@ def load(path) -> Model | Recogniser:
     return _read_parts(path)
 
 
-def load_teacher(folder) -> Teacher:
+def load_teacher(*folders) -> Teacher | Ensemble:
     """Read a model folder as a teacher: for guidance, and for objectives that run it online.
+
+    Of several folders it makes an ensemble, which speaks as one.
 
     Raises
     ------
     GuidanceError
-        If the model is deployed: nothing can be learned from the inside of a LiteRT file.
+        If a model is deployed: nothing can be learned from the inside of a LiteRT file.
     Error
-        As `load`.
+        As `load`; if the models of several folders do not fit together.
     """
+    teachers = [_load_one_teacher(folder) for folder in folders]
+    return teachers[0] if len(teachers) == 1 else Ensemble(teachers)
+
+
+def _load_one_teacher(folder) -> Teacher:
+    """Read one model folder as a teacher."""
     model = load(folder)
     if isinstance(model, Recogniser):
         cure = "name the model that it was made of"

@@ -22,6 +22,7 @@ from lttlib.network.quantization import (
     QuantizedTensor,
     Quantizer,
     dequantize,
+    fitted_levels,
     is_quantized,
     quantize,
     quantize_kernels,

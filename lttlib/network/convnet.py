@@ -27,10 +27,10 @@ class ConvSpec:
 
     `conv` is activation(X * W + b), `gated_conv` is (X * W + b) . sigmoid(X * V + c), elementwise
     (Dauphin et al. 2017): the gate takes the activation's place. `separable_conv` begins with an
-    ordinary layer; each other one has a convolution over time for each channel alone, then one of
-    width 1 over the channels (Chollet 2017), and its input is added before the activation where
-    stride and channels allow (Kriman et al. 2020). One of width 1 is the second convolution alone.
-    Raises `Error` if the lists differ in length, a number is out of range, or a name is unknown.
+    ordinary layer; each other one is a convolution over time for each channel alone, then, or only,
+    one of width 1 over the channels (Chollet 2017), and its input is added before the activation
+    where stride and channels allow (Kriman et al. 2020). Raises `Error` if the lists differ in
+    length, a number is out of range, or a name is unknown.
     """
 
     filters: tuple  # output channels of each layer
@@ -293,10 +293,7 @@ def receptive_field(spec) -> tuple:
 
 
 def training_flops(spec, frames: int = 1) -> int:
-    """Floating-point operations of one training step on so many frames of features.
-
-    Those of the convolutions, forward and both gradients; a multiply-add counts as two.
-    """
+    """Operations of a training step's convolutions on so many frames: two for a multiply-add."""
     total = 0
     for number, (shape, stride) in enumerate(spec.kernels()):
         frames = ceil_div(frames, stride)

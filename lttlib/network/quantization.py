@@ -9,6 +9,7 @@ import math
 from dataclasses import dataclass, field
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from lttlib import Error
@@ -39,6 +40,18 @@ def quantize(values, levels, bucket_size=None, seed=None) -> QuantizedTensor:
     chance: to one of the two levels around them, so that the mean is right; else to the nearest.
     """
     values = tf.cast(tf.convert_to_tensor(values), tf.float32)
+    low, high, unit = _scale(values, bucket_size)
+
+    # Ranks count the levels in ascending order, codes as they are given.
+    order = tf.argsort(levels)
+    ascending = tf.gather(tf.convert_to_tensor(levels), order)
+    ranks = _ranks(tf.reshape(unit, [-1]), ascending, seed)
+    codes = tf.reshape(tf.gather(order, ranks), tf.shape(unit))
+    return QuantizedTensor(codes, low, high, levels, tuple(values.shape))
+
+
+def _scale(values, bucket_size):
+    """Least and largest value of each bucket [buckets, 1], and values scaled by them to [0, 1]."""
     count = values.shape.num_elements()
     if not count:
         raise Error(f"cannot quantize a tensor of shape {tuple(values.shape)}")
@@ -53,14 +66,27 @@ def quantize(values, levels, bucket_size=None, seed=None) -> QuantizedTensor:
     buckets = tf.reshape(flat, [-1, bucket_size])
     low = tf.reduce_min(buckets, axis=1, keepdims=True)
     high = tf.reduce_max(buckets, axis=1, keepdims=True)
-    unit = tf.math.divide_no_nan(buckets - low, high - low)
+    return low, high, tf.math.divide_no_nan(buckets - low, high - low)
 
-    # Ranks count the levels in ascending order, codes as they are given.
-    order = tf.argsort(levels)
-    ascending = tf.gather(tf.convert_to_tensor(levels), order)
-    ranks = _ranks(tf.reshape(unit, [-1]), ascending, seed)
-    codes = tf.reshape(tf.gather(order, ranks), tf.shape(buckets))
-    return QuantizedTensor(codes, low, high, levels, tuple(values.shape))
+
+def fitted_levels(values, bits: int, bucket_size=None):
+    """2^bits levels that fit values: those of the least mean square error of rounding.
+
+    Lloyd's algorithm (1982), from quantiles on: each value goes to the nearest level, each level to
+    the mean of its values, weighted by the squares of their buckets' widths; again and again.
+    Returns a float32 array [2^bits], ascending.
+    """
+    count = len(uniform_levels(bits))
+    low, high, unit = _scale(tf.cast(tf.convert_to_tensor(values), tf.float32), bucket_size)
+    weights = np.broadcast_to(np.square(high - low), unit.shape).ravel()
+    unit = unit.numpy().ravel().astype(np.float64)
+    levels = np.quantile(unit, (np.arange(count) + 0.5) / count)
+    for _ in range(50):  # it has settled before
+        ranks = np.searchsorted((levels[:-1] + levels[1:]) / 2, unit)
+        total = np.bincount(ranks, weights * unit, count)
+        weight = np.bincount(ranks, weights, count)
+        levels = np.where(weight > 0, total / np.maximum(weight, 1e-30), levels)
+    return levels.astype(np.float32)
 
 
 def _ranks(unit, ascending, seed):
@@ -96,9 +122,8 @@ def quantize_uniform(tensor, bits: int, bucket_size=None, stochastic=False, seed
     bits : int, 1 to 8
     bucket_size : int, optional
         Values that share a scale; all of the tensor by default.
-    stochastic : bool
+    stochastic, seed : bool, int tensor [2]
         Round up with the probability that makes the mean right, instead of to the nearest.
-    seed : int tensor [2], of the stochastic rounding
 
     Returns
     -------
@@ -142,10 +167,11 @@ class Quantizer:
 
 @dataclass(frozen=True)
 class LearnedQuantizer:
-    """Levels [2^bits] of one kernel that are learned: differentiable quantization (section 4).
+    """Levels [2^bits] of one kernel that are its own: differentiable quantization (section 4).
 
     With x the number of a weight's nearest level, Q(v) = alpha * p_x + beta: dQ/dp_j is alpha for
-    the weights at level j, 0 for the others. The weights stay, and with them alpha and beta.
+    the weights at level j, 0 for the others. The gradient of the weights is that of what they are
+    rounded to, as a `Quantizer`'s, unless they are fixed.
     """
 
     tag = "learned"
@@ -158,12 +184,21 @@ class LearnedQuantizer:
         return quantize(kernel, tf.convert_to_tensor(self.levels), self.bucket_size)
 
     def __call__(self, kernel, seed=None):
-        """The kernel to compute with; its gradient goes to the levels."""
-        return dequantize(self.encode(tf.stop_gradient(kernel)))
+        """The kernel to compute with; its gradient goes to the levels, and to the kernel."""
+        fixed = tf.stop_gradient(kernel)
+        return dequantize(self.encode(fixed)) + (kernel - fixed)
 
 
 def quantize_kernels(
-    network, bits, bucket_size=256, *, stochastic=False, learned=False, skip_first_and_last=False
+    network,
+    bits,
+    bucket_size=256,
+    *,
+    stochastic=False,
+    fitted=False,
+    learned=False,
+    fixed_kernels=False,
+    skip_first_and_last=False,
 ) -> None:
     """Let a network compute with quantized kernels; biases and batch norm stay float32 and train.
 
@@ -172,29 +207,39 @@ def quantize_kernels(
     network : network.ConvNet, changed in place
     bits, bucket_size, stochastic
         As `quantize_uniform` takes them.
+    fitted : bool
+        Round to levels that fit each kernel as it stands here (`fitted_levels`), instead of evenly
+        spaced ones.
     learned : bool
-        Learn the levels, which begin evenly spaced, instead of the kernels, which are fixed from
-        here on. The network was made with `levels=2**bits`.
+        Begin with such levels and learn them. The network was made with `levels=2**bits`.
+    fixed_kernels : bool
+        Learn the levels alone, with kernels that stay as they are here (section 4 of the paper).
     skip_first_and_last : bool
         Leave the first and the output layer in float32.
     """
-    if learned and stochastic:
-        raise Error("learned levels are not rounded to stochastically: choose one")
-    even = uniform_levels(bits)
+    if stochastic and (learned or fitted):
+        raise Error("only evenly spaced levels are rounded to stochastically: choose one")
+    if fixed_kernels and not learned:
+        raise Error("with fixed kernels and levels that are not learned nothing is left to learn")
+    uniform_levels(bits)
     if learned and any(layer.level_count != 2**bits for layer in network.layers):
         raise Error(f"to learn levels of {bits} bits, make the network with levels={2**bits}")
     ends = (network.layers[0], network.layers[-1])
     for layer in network.layers:
-        skipped = skip_first_and_last and layer in ends
+        if skip_first_and_last and layer in ends:
+            for levels in layer.levels.values():
+                levels.trainable = False
+            continue
         for name, kernel in layer.kernels.items():
-            if learned and skipped:
-                layer.levels[name].trainable = False
-            elif learned:
-                layer.levels[name].assign(even)
-                kernel.trainable = False
-                layer.quantizers[name] = LearnedQuantizer(layer.levels[name], bucket_size)
-            elif not skipped:
-                layer.quantizers[name] = Quantizer(bits, bucket_size, stochastic)
+            layer.quantizers[name] = Quantizer(bits, bucket_size, stochastic)
+            if not (fitted or learned):
+                continue
+            levels = fitted_levels(kernel, bits, bucket_size)
+            if learned:
+                layer.levels[name].assign(levels)
+                levels = layer.levels[name]
+                kernel.trainable = not fixed_kernels
+            layer.quantizers[name] = LearnedQuantizer(levels, bucket_size)
 
 
 def is_quantized(network) -> bool:

@@ -296,3 +296,14 @@ def test_card_without_a_version_as_the_first_ones_is_read(workspace):
     assert card.pop("version") == 1
     path.write_text(json.dumps(card))
     load_model(workspace, None)
+
+
+def test_teacher_of_several_folders_is_an_ensemble_of_them(saved):
+    model, folder = saved
+    network = ConvNet(model.network.spec)
+    models.save(folder.with_name("other"), Model(network, model.feature_config, "ABCD"))
+    one = models.load_teacher(folder)
+    both = models.load_teacher(folder, folder.with_name("other"))
+    assert [teacher.name for teacher in both.teachers] == [str(folder), f"{folder.parent}/other"]
+    assert both.fingerprint != one.fingerprint == both.teachers[0].fingerprint
+    assert both.feature_config == model.feature_config and both.alphabet == "ABCD"

@@ -11,6 +11,7 @@ from lttlib.network import (
     ConvSpec,
     LearnedQuantizer,
     Quantizer,
+    fitted_levels,
     named_variables,
     quantize_kernels,
     quantize_uniform,
@@ -314,9 +315,7 @@ def test_learned_level_gets_the_gradient_of_the_weights_that_lie_there(conv):
         sums = [(alpha * expected[name])[codes == level].sum() for level in range(4)]
         path = name.replace("kernel", "levels").replace("depthwise", "depthwise_levels")
         np.testing.assert_allclose(gradients[path], sums, rtol=1e-3, atol=1e-5)
-        assert name not in gradients
-        del expected[name]
-    for name in expected:  # biases and batch norm
+    for name in expected:  # kernels, straight-through; biases and batch norm
         np.testing.assert_allclose(gradients[name], expected[name], rtol=1e-3, atol=1e-5)
 
 
@@ -334,7 +333,7 @@ def test_learned_levels_gradient_equals_finite_differences_in_any_order_of_them(
             tape.watch(kernel)
             value = loss(variable)
         gradient, to_kernel = tape.gradient(value, [variable, kernel])
-        assert to_kernel is None
+        assert np.any(to_kernel), "straight-through"
         results.append((value, tf.convert_to_tensor(gradient).numpy()))
     np.testing.assert_allclose(results[0][0], results[1][0], rtol=1e-6)
     np.testing.assert_allclose(results[0][1][order], results[1][1], rtol=1e-5)
@@ -343,18 +342,56 @@ def test_learned_levels_gradient_equals_finite_differences_in_any_order_of_them(
         np.testing.assert_allclose(results[0][1][level], slope, atol=5e-3)
 
 
-def test_learned_levels_begin_evenly_spaced_and_only_they_biases_and_batch_norm_move():
+def mean_square(values, levels, bucket_size):
+    """Mean square error of values rounded to levels, in float64."""
+    return np.square(by_levels(values, levels, bucket_size)[0] - values).mean()
+
+
+@pytest.mark.parametrize("bits", [1, 2, 3])
+def test_fitted_levels_round_better_than_even_ones_and_than_any_beside_them(bits):
+    values = noise(40, 7, seed=bits).astype(np.float64)
+    levels = fitted_levels(values, bits, 28)
+    assert levels.shape == (2**bits,) and np.all(np.diff(levels) > 0)
+    error = mean_square(values, levels, 28)
+    assert error < 0.8 * mean_square(values, np.linspace(0, 1, 2**bits), 28)
+    for place in range(2**bits):
+        for step in (-0.02, 0.02):
+            moved = levels.copy()
+            moved[place] += step
+            assert mean_square(values, moved, 28) > error
+
+
+def test_fitted_levels_of_few_different_values_are_these_values():
+    levels = fitted_levels(np.float32([0, 0, 0.25, 0.25, 0.75, 0.75, 1, 1]), 2)
+    np.testing.assert_allclose(levels, [0, 0.25, 0.75, 1], atol=1e-6)
+    assert np.all(np.isfinite(fitted_levels(np.zeros(9, np.float32), 3)))
+
+
+def test_kernels_rounded_to_fitted_levels_are_nearer_than_to_even_ones():
+    errors = []
+    for fitted in (False, True):
+        network = small_network("separable_conv")
+        quantize_kernels(network, 2, 10, fitted=fitted)
+        error = 0.0
+        for layer in network.layers:
+            for name, kernel in layer.rounded_kernels().items():
+                error += np.square(kernel - layer.kernels[name]).sum()
+        errors.append(error)
+    assert errors[1] < 0.7 * errors[0]
+
+
+@pytest.mark.parametrize("fixed_kernels", [False, True])
+def test_learned_levels_begin_fitted_and_what_is_not_fixed_moves(fixed_kernels):
     network = small_network(levels=8)
-    quantize_kernels(network, 3, 10, learned=True)
-    even = small_network()
-    quantize_kernels(even, 3, 10)
-    np.testing.assert_allclose(run(network)[0], run(even)[0], rtol=1e-4, atol=1e-5)
-    names = [
-        f"{layer}/{what}"
-        for layer in ("layer01", "layer02")
-        for what in ("bias", "norm/scale", "norm/shift")
-    ]
-    names += ["output/bias", "layer01/levels", "layer02/levels", "output/levels"]
+    quantize_kernels(network, 3, 10, learned=True, fixed_kernels=fixed_kernels)
+    fitted = small_network()
+    quantize_kernels(fitted, 3, 10, fitted=True)
+    np.testing.assert_allclose(run(network)[0], run(fitted)[0], rtol=1e-4, atol=1e-5)
+    names = ["output/bias", "layer01/levels", "layer02/levels", "output/levels"]
+    for layer in ("layer01", "layer02"):
+        names += [f"{layer}/{what}" for what in ("bias", "norm/scale", "norm/shift")]
+    if not fixed_kernels:
+        names += ["layer01/kernel", "layer02/kernel", "output/kernel"]
     assert sorted(variable.path for variable in network.trainable_variables) == sorted(names)
     before = {name: value.numpy() for name, value in named_variables(network).items()}
     _, gradients = run(network)
@@ -372,13 +409,16 @@ def test_learned_levels_begin_evenly_spaced_and_only_they_biases_and_batch_norm_
 def test_skipping_first_and_last_leaves_these_layers_as_they_are(learned):
     network = small_network(levels=4 * learned)
     quantize_kernels(network, 2, 10, learned=learned, skip_first_and_last=True)
-    rounded = {"layer02/kernel": by_formula(kernels(network)["layer02/kernel"], 2, 10)[0]}
+    kernel = kernels(network)["layer02/kernel"]
+    if learned:
+        rounded = by_levels(kernel, fitted_levels(kernel, 2, 10), 10)[0]
+    else:
+        rounded = by_formula(kernel, 2, 10)[0]
     logits, gradients = run(network)
-    expected_logits, expected = run(twin(rounded))
+    expected_logits, expected = run(twin({"layer02/kernel": rounded}))
     np.testing.assert_allclose(logits, expected_logits, rtol=1e-4, atol=1e-5)
     if learned:
         assert np.any(gradients.pop("layer02/levels"))
-        del expected["layer02/kernel"]
     assert gradients.keys() == expected.keys()
     for name in expected:
         np.testing.assert_allclose(
@@ -392,6 +432,8 @@ def test_skipping_first_and_last_leaves_these_layers_as_they_are(learned):
         (0, 0, {}, "bits must be 1 to 8, not 0"),
         (0, 9, {}, "bits must be 1 to 8, not 9"),
         (4, 2, {"learned": True, "stochastic": True}, "choose one"),
+        (0, 2, {"fitted": True, "stochastic": True}, "choose one"),
+        (4, 2, {"fixed_kernels": True}, "nothing is left to learn"),
         (0, 2, {"learned": True}, "levels=4"),
         (8, 2, {"learned": True}, "levels=4"),
     ],

@@ -33,7 +33,9 @@ from lttlib.training import (
 )
 
 FEATURES = FeatureConfig(sampling_rate=8000, window_ms=20.0, frame_shift_ms=20.0, n_mels=20)
-SPEC = ConvSpec((16, 16), (3, 5), (1, 1), (0.1, 0.1), input_channels=39, classes=4)
+SPEC = ConvSpec(
+    (16, 16), (3, 5), (1, 1), (0.1, 0.1), "separable_conv", input_channels=39, classes=4
+)
 CONFIG = TrainingConfig(epochs=3, batch_size=8, learning_rate=0.02, clip_norm=5.0)
 
 

@@ -93,7 +93,7 @@ def test_step_masks_the_student_alone_and_hands_on_what_it_was_masked_from(tones
 # three epochs of steps.
 ROUNDING = 1e-4
 EXACT_CONFIG = dataclasses.replace(TONES_CONFIG, time_masks=0, channel_masks=0, learning_rate=0.002)
-EXACT_SPEC = dataclasses.replace(TONES_SPEC, dropouts=(0, 0))
+EXACT_SPEC = dataclasses.replace(TONES_SPEC, conv="separable_conv", dropouts=(0, 0))
 
 
 @pytest.mark.slow
