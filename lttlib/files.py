@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import platform
+import re
 import shutil
 import zlib
 from contextlib import contextmanager
@@ -17,6 +18,7 @@ PATIENCE = 2  # seconds of work before a bar appears
 BATCH_SECONDS = 600  # between two lines of progress in a batch run
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 CHECKSUM_KEY = "crc32"
+NUMBERS = re.compile(r"\[\n\s*-?\d[-+.\deE]*(,\n\s*-?\d[-+.\deE]*)*\n\s*\]")
 
 
 @contextmanager
@@ -116,8 +118,10 @@ def disk_full_errors(path):
 
 
 def write_json(path, value) -> None:
-    """Write a value as readable JSON."""
+    """Write a value as readable JSON, lists of numbers on one line."""
     text = json.dumps(value, indent=1, ensure_ascii=False)
+    # No text of a value holds a line break: JSON writes it as \\n.
+    text = NUMBERS.sub(lambda match: " ".join(match[0].split()), text)
     with atomic_write(path) as temporary:
         temporary.write_text(f"{text}\n", encoding="utf-8")
 

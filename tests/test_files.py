@@ -171,3 +171,20 @@ def test_progress_is_a_bar_for_a_person_and_seldom_a_line_in_a_batch_run(monkeyp
     assert shown() == ""
     monkeypatch.setattr(files, "BATCH_SECONDS", 0.1)
     assert "work" in shown()
+
+
+@pytest.mark.parametrize(
+    "value, lines",
+    [
+        ({"errors": [0, 12, 3], "rate": 1.5}, 4),
+        ({"interval": [-1.5, 2e-08], "many": list(range(300))}, 4),
+        ({"nested": [[1, 2], [3, 4]]}, 6),
+        ({"words": ["ONE", "2"], "mixed": [1, "a"], "none": []}, 11),
+        ({"text": "[\n 1,\n 2\n]"}, 3),
+    ],
+)
+def test_json_has_lists_of_numbers_on_a_line_and_means_the_same(tmp_path, value, lines):
+    write_json(tmp_path / "a.json", value)
+    text = (tmp_path / "a.json").read_text("utf-8")
+    assert json.loads(text) == value
+    assert len(text.splitlines()) == lines, text

@@ -11,7 +11,7 @@ import soundfile
 import soxr
 
 from lttlib.speech import text
-from lttlib.speech.layout import write_chapter
+from lttlib.speech.layout import CorpusError, write_chapter
 
 SAMPLING_RATE = 16000  # Hz, of recordings that are resampled here
 OPENSLR = "https://www.openslr.org/resources"
@@ -138,12 +138,13 @@ def prepare_an4(unpacked):
 def _an4_files(source, part):
     """Map the speakers of a part to name, path and words of each recording."""
     transcripts = _an4_transcripts(source / "etc" / f"an4_{part}.transcription")
-    lines = (source / "etc" / f"an4_{part}.fileids").read_text(encoding="utf-8").split()
+    listing = source / "etc" / f"an4_{part}.fileids"
     files = defaultdict(list)
-    for line in sorted(lines):
+    for line in sorted(listing.read_text(encoding="utf-8").split()):
         match = re.fullmatch(AN4_RECORDING, line)
         if not match:
-            raise ValueError(f"no recording of AN4: {line}")
+            problem = f"{line} names no recording of AN4"
+            raise CorpusError(problem, path=listing, cure="download the archive again")
         speaker, name = match.groups()
         path = source / "wav" / f"{line}.raw"
         files[speaker].append((name, path, transcripts[path.stem]))

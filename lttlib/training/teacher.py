@@ -86,16 +86,16 @@ class _Group:
         first = self.teachers[0]
         for teacher in self.teachers:
             if _kind(teacher) != _kind(first):
-                problem = (
-                    f"{teacher.name} has not the features, alphabet and strides of {first.name}"
-                )
+                problem = f"{teacher.name} takes other features or strides than {first.name}"
                 raise Error(problem, cure="train them alike")
 
     @property
     def fingerprint(self) -> str:
         """Distinguishes the group from every other teacher."""
-        parts = [self.tag, *(teacher.fingerprint for teacher in self.teachers)]
-        return fingerprint(*(part.encode() for part in parts))
+        parts = [self.tag.encode()]
+        for teacher in self.teachers:
+            parts.append(teacher.fingerprint.encode())
+        return fingerprint(*parts)
 
     @property
     def feature_config(self) -> FeatureConfig:
@@ -148,7 +148,8 @@ class Ensemble(_Group):
             logits, lengths = teacher.outputs(batch)
             log_probs.append(tf.nn.log_softmax(logits))
         total = tf.reduce_logsumexp(tf.stack(log_probs), axis=0)
-        return total - tf.math.log(float(len(self.teachers))), lengths
+        count = float(len(self.teachers))
+        return total - tf.math.log(count), lengths
 
 
 @dataclass(frozen=True)
@@ -190,7 +191,9 @@ class OutOfFold(_Group):
             values = tf.where(own[:, None, None], logits, values)
             known |= own
         message = ["a speaker is in no fold:", batch["speaker"]]
-        with tf.control_dependencies([tf.debugging.Assert(tf.reduce_all(known), message)]):
+        all_known = tf.debugging.Assert(tf.reduce_all(known), message)
+        # In a graph nothing is checked that no result depends on.
+        with tf.control_dependencies([all_known]):
             return tf.identity(values), lengths
 
 

@@ -1,6 +1,7 @@
 """What grows with a corpus is measured in processes of their own; operations, by hand."""
 
 import dataclasses
+import math
 import subprocess
 import sys
 from pathlib import Path
@@ -31,7 +32,12 @@ def test_training_flops_are_frames_times_weights(conv):
     spec = ConvSpec(
         (6, 5), (3, 7), (1, 1), (0, 0), conv=conv, batch_norm=False, input_channels=3, classes=5
     )
-    first, *others = [layer.kernel.shape.num_elements() for layer in ConvNet(spec).layers]
+    first, *others = [math.prod(shape) for shape, _ in spec.kernels()]
+    assert sum([first, *others]) == sum(
+        kernel.shape.num_elements()
+        for layer in ConvNet(spec).layers
+        for kernel in layer.kernels.values()
+    )
     assert training_flops(spec, 10) == 2 * 10 * (2 * first + 3 * sum(others))
 
 

@@ -192,7 +192,9 @@ def test_experiment_that_is_finished_is_not_trained_again(experiment, tones, sco
     assert (again["fingerprint"], again["epochs"]) == (card["fingerprint"], card["epochs"])
 
 
-@pytest.mark.parametrize("options", [{"stochastic": True}, {"learned": True}])
+@pytest.mark.parametrize(
+    "options", [{"stochastic": True}, {"learned": True, "fixed_kernels": True}]
+)
 def test_experiment_with_a_quantized_network_keeps_and_scores_the_packed_file(
     tones, scored, tmp_path, options
 ):
