@@ -221,7 +221,7 @@ def quantize_kernels(
         raise Error("only evenly spaced levels are rounded to stochastically: choose one")
     if fixed_kernels and not learned:
         raise Error("with fixed kernels and levels that are not learned nothing is left to learn")
-    uniform_levels(bits)
+    uniform_levels(bits)  # refuses what is no number of bits
     if learned and any(layer.level_count != 2**bits for layer in network.layers):
         raise Error(f"to learn levels of {bits} bits, make the network with levels={2**bits}")
     ends = (network.layers[0], network.layers[-1])

@@ -143,29 +143,34 @@ def difference(results, others, rate="LER", seed: int = 0) -> dict:
         If they are not of the same utterances, or were scored before errors were kept.
     """
     units = {name: unit for name, unit, _ in RATES}
-    unit = units[rate]
-    sides = []
-    lengths = None
-    for side in (results, others):
-        runs = [side] if isinstance(side, dict) else list(side)
-        for run in runs:
-            if "errors" not in run:
-                raise Error("scored before errors of utterances were kept", cure="score it again")
-            lengths = lengths or run["lengths"][unit]
-            if run["lengths"][unit] != lengths:
-                raise Error("scored on other utterances: their errors cannot be paired")
-        sides.append(np.mean([run["errors"][unit] for run in runs], axis=0))
+    errors, lengths = _pool_runs(results, units[rate])
+    other_errors, other_lengths = _pool_runs(others, units[rate])
+    if lengths != other_lengths:
+        raise Error("scored on other utterances: their errors cannot be paired")
 
+    # Errors less, or more, of each utterance; in percent of all that was said.
     lengths = np.array(lengths)
-    errors, other_errors = sides
-    points = 100 * float((errors - other_errors).sum() / lengths.sum())
-    low, high = _interval(errors - other_errors, lengths, _draw(len(lengths), seed))
+    changes = errors - other_errors
+    points = 100 * float(changes.sum() / lengths.sum())
+    other_rate = 100 * float(other_errors.sum() / lengths.sum())
+    low, high = _interval(changes, lengths, _draw(len(lengths), seed))
     return {
         "points": points,
         "points_ci": [low, high],
-        "share": points / max(100 * float(other_errors.sum() / lengths.sum()), 1e-9),
+        "share": points / max(other_rate, 1e-9),
         "certain": low > 0 or high < 0,
     }
+
+
+def _pool_runs(runs, unit):
+    """Return the mean errors of each utterance over one or several scores, and the lengths."""
+    runs = [runs] if isinstance(runs, dict) else list(runs)
+    if any("errors" not in run for run in runs):
+        raise Error("scored before errors of utterances were kept", cure="score it again")
+    lengths = runs[0]["lengths"][unit]
+    if any(run["lengths"][unit] != lengths for run in runs):
+        raise Error("scored on other utterances: their errors cannot be paired")
+    return np.mean([run["errors"][unit] for run in runs], axis=0), lengths
 
 
 def _draw(utterances, seed):

@@ -52,7 +52,7 @@ def ctc_objective(network, batch, training=False, seed=None):
         cure = "give them to a student that has a teacher (Distillation, SequenceDistillation)"
         raise Error("there are no labels in untranscribed records", cure=cure)
     logits, lengths = _logits(network, batch, training, seed)
-    return {"loss": _labels_loss(logits, lengths, batch)}
+    return {"loss": ctc_loss(logits, lengths, batch["labels"], batch["label_lengths"])}
 
 
 ctc_objective.tag = "ctc"

@@ -204,6 +204,8 @@ def test_difference_refuses_what_cannot_be_paired():
     one = recognition.score(["ONE", "TWO"], ["ONE", "TOO"])
     with pytest.raises(Error, match="other utterances"):
         recognition.difference(one, recognition.score(["ONE", "THREE"], ["ONE", "TREE"]))
+    with pytest.raises(Error, match="other utterances"):
+        recognition.difference([one, recognition.score(["ONE"], ["ONE"])], one)
     old = {name: value for name, value in one.items() if name != "errors"}
     with pytest.raises(Error, match="before errors of utterances were kept") as refused:
         recognition.difference(one, old)
