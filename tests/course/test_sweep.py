@@ -3,6 +3,7 @@
 import itertools
 import json
 import math
+import os
 import shutil
 import subprocess
 import sys
@@ -257,6 +258,25 @@ assert seed < 2 or pathlib.Path('cure').exists(), 'not yet'"""
 def names_in(folder):
     """Names of the files in a folder, in order."""
     return sorted(path.name for path in folder.iterdir())
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="no affinity on this system")
+@pytest.mark.skipif(os.cpu_count() < 2, reason="a single processor is not shared out")
+def test_sweep_shares_the_processors_out_among_its_jobs(runs, monkeypatch):
+    """A process takes over the processors of the thread that starts it."""
+    before = os.sched_getaffinity(0)
+    shares = set()
+    pair = threading.Barrier(2, timeout=10)
+
+    def noted(*arguments, **options):
+        pair.wait()
+        shares.add(frozenset(os.sched_getaffinity(0)))
+        return runs(*arguments, **options)
+
+    monkeypatch.setattr(sweep.subprocess, "run", noted)
+    sweep.run("quick", ["04"], GRID, jobs=2)
+    assert len(shares) == 2 and frozenset.union(*shares) == before
+    assert os.sched_getaffinity(0) == before
 
 
 @pytest.mark.slow
