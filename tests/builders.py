@@ -50,7 +50,10 @@ def noise_model(seed=0, levels=0, **changes):
 
 
 def noise_wave(seconds, seed=0):
-    return (0.1 * np.random.default_rng(seed).normal(size=int(8000 * seconds))).astype(np.float32)
+    """Noise at 8 kHz that comes and goes three times a second, as syllables do."""
+    time = np.arange(int(8000 * seconds)) / 8000
+    loudness = 0.1 * (0.02 + np.sin(3 * np.pi * time) ** 2)
+    return (loudness * np.random.default_rng(seed).normal(size=len(time))).astype(np.float32)
 
 
 PARAMETERS = 'profile: str = "quick"  # name of the run\n'

@@ -81,7 +81,7 @@ def small_course(tmp_path, monkeypatch):
 @pytest.fixture(scope="session")
 def good_files(tmp_path_factory):
     """One good file of each kind; utterances of one length, so that shards are equal in size."""
-    from builders import WORKSPACE_FEATURES, WORKSPACE_NOTEBOOK, WORKSPACE_SPEC
+    from builders import WORKSPACE_FEATURES, WORKSPACE_NOTEBOOK, WORKSPACE_SPEC, noise_wave
 
     from lttlib import models
     from lttlib.features import Records, write_records
@@ -97,7 +97,7 @@ def good_files(tmp_path_factory):
     chapter.mkdir(parents=True)
     words = ["ONE", "TWO", "SIX", "TEN"] * 2
     for number in range(len(words)):
-        wave = np.random.default_rng(number).normal(scale=0.1, size=3200)
+        wave = noise_wave(0.4, number)
         soundfile.write(chapter / f"1-1-{number}.flac", wave, 8000)
     lines = [f"1-1-{number} {word}\n" for number, word in enumerate(words)]
     (chapter / "1-1.trans.txt").write_text("".join(lines), encoding="utf-8")

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
-from builders import PARAMETERS, write_notebook
+from builders import PARAMETERS, noise_wave, write_notebook
 
 from lttlib import cli, course, models, recognition
 from lttlib.course import notebooks, report, sweep
@@ -29,7 +29,7 @@ def noise(tmp_path_factory):
     chapter = folder / "corpus" / "dev" / "7" / "1"
     chapter.mkdir(parents=True)
     for number in range(4):
-        wave = 0.1 * np.random.default_rng(number).normal(size=8000 + 500 * number)
+        wave = noise_wave(1 + number / 16, number)
         soundfile.write(chapter / f"7-1-{number}.flac", wave, 8000)
     lines = [f"7-1-{number} SOME WORDS\n" for number in range(3)]
     (chapter / "7-1.trans.txt").write_text("".join(lines))

@@ -31,8 +31,11 @@ def write_speaker(folder, speaker, count, random):
     lines = []
     for number in range(count):
         letters = random.integers(3, size=6)
-        tones = [np.sin(np.arange(2400) * (0.1 + 0.3 * letter)) for letter in letters]
-        wave = 0.3 * np.concatenate(tones) + 0.01 * random.normal(size=14400)
+        tones = []
+        for letter in letters:
+            tone = np.sin(np.arange(1800) * (0.1 + 0.3 * letter))
+            tones += [tone, np.zeros(600)]
+        wave = 0.3 * np.concatenate(tones) + 0.001 * random.normal(size=14400)
         name = f"{speaker}-1-{number:02}"
         soundfile.write(chapter / f"{name}.flac", wave, 16000)
         lines.append(f"{name} {''.join('ABC'[letter] for letter in letters)}")

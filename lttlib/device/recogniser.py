@@ -32,6 +32,10 @@ class Recogniser:
     ----------
     feature_config : features.FeatureConfig
     alphabet : str
+    stride : int
+        Frames of features from one frame of logits to the next.
+    context : tuple of int
+        Frames of features before and after its own that a frame of logits depends on.
     metadata : dict
         As `models.convert` wrote it.
 
@@ -58,6 +62,8 @@ class Recogniser:
         features = metadata["features"]
         self.feature_config = FeatureConfig.from_json(features)
         self.alphabet = metadata["alphabet"]
+        self.stride = metadata["stride"]
+        self.context = tuple(metadata["context"])
         self.metadata = metadata
 
     def _start(self, interpreter):

@@ -4,7 +4,7 @@ Needs numpy, scipy, soundfile and soxr only, so that a device computes the featu
 librosa is the reference: the tests compare every number here with it.
 """
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cache
 
 import numpy as np
@@ -15,8 +15,17 @@ from numpy.lib.stride_tricks import sliding_window_view
 
 from lttlib import Error
 from lttlib.features.audio import MAX_SAMPLING_RATE
+from lttlib.features.normalisation import (
+    FLOOR_DB,
+    NEAR_SECONDS,
+    WINDOW_SECONDS,
+    find_speech,
+    near_speech,
+    normalise,
+)
 
 FEATURE_KINDS = ("raw", "power", "mfccs")
+NORMALISATIONS = ("speech", "utterance")
 # Frames transformed at a time: they stay in the processor's cache, which is almost three times as
 # fast as all at once.
 BLOCK_FRAMES = 128
@@ -46,6 +55,9 @@ class FeatureConfig:
         Length of an analysis window and distance between two windows, in milliseconds.
     n_mfcc, n_mels : int
         Number of cepstral coefficients, and of the mel bands that they are computed from.
+    normalisation : {"speech", "utterance"}
+        Whose mean and variance become 0 and 1: those of speech alone (`find_speech`), or of all
+        that was recorded, as in models of former versions.
 
     Raises
     ------
@@ -59,11 +71,15 @@ class FeatureConfig:
     frame_shift_ms: float = 10.0
     n_mfcc: int = 13
     n_mels: int = 40
+    normalisation: str = "speech"
 
     def __post_init__(self):
         if self.kind not in FEATURE_KINDS:
             kinds = ", ".join(FEATURE_KINDS)
             raise Error(f"unknown features '{self.kind}': choose one of {kinds}")
+        if self.normalisation not in NORMALISATIONS:
+            choices = ", ".join(NORMALISATIONS)
+            raise Error(f"unknown normalisation '{self.normalisation}': choose one of {choices}")
         # NaN is within no limits.
         within = (
             0 < self.sampling_rate <= MAX_SAMPLING_RATE
@@ -75,19 +91,26 @@ class FeatureConfig:
         if not within:
             needed = "positive numbers that are not absurd and n_mfcc <= n_mels"
             raise Error(f"features need {needed}, not {self}")
-        if not 2 <= self.n_fft <= MAX_WINDOW or self.hop_length < 1:
+        if not 2 <= self.n_fft <= MAX_WINDOW or self.frame_samples < 1:
             needed = "a window of 2 to 2^20 samples and a frame shift of at least 1"
             raise Error(f"features need {needed}, not {self}")
 
     def to_json(self) -> dict:
-        """The fields as files hold them, where the frame shift has always been `stride_ms`."""
-        return _rename(asdict(self), "frame_shift_ms", "stride_ms")
+        """The fields as files hold them, where the frame shift has always been `stride_ms`.
+
+        The normalisation of former versions does not stand there: they knew no other.
+        """
+        fields = _rename(asdict(self), "frame_shift_ms", "stride_ms")
+        if self.normalisation == "utterance":
+            del fields["normalisation"]
+        return fields
 
     @classmethod
     def from_json(cls, fields) -> "FeatureConfig":
         """The inverse of `to_json`."""
         if not isinstance(fields, dict):
             raise Error(f"features are a JSON object, not {type(fields).__name__}")
+        fields = {"normalisation": "utterance"} | fields
         return cls(**_rename(fields, "stride_ms", "frame_shift_ms"))
 
     @property
@@ -98,9 +121,22 @@ class FeatureConfig:
     @property
     def hop_length(self) -> int:
         """Samples between two windows (1 for `raw`)."""
-        if self.kind == "raw":
-            return 1
+        return 1 if self.kind == "raw" else self.frame_samples
+
+    @property
+    def frame_samples(self) -> int:
+        """Samples from one frame to the next, and of `raw` those that are called speech at once."""
         return round(self.frame_shift_ms * self.sampling_rate / 1000)
+
+    @property
+    def window(self) -> int:
+        """Frames that are normalised alike."""
+        return round(1000 * WINDOW_SECONDS / self.frame_shift_ms)
+
+    @property
+    def near(self) -> int:
+        """Frames on either side of speech that are heard."""
+        return round(1000 * NEAR_SECONDS / self.frame_shift_ms)
 
     @property
     def frame_period_ms(self) -> float:
@@ -119,7 +155,10 @@ def _rename(fields, old, new):
 
 
 def extract(wave: np.ndarray, config: FeatureConfig) -> np.ndarray:
-    """Features of one utterance, each channel with mean 0 and variance 1 over its time.
+    """Features of one utterance: of its speech, each channel has mean 0 and variance 1.
+
+    Neither loudness nor an offset nor the silence around speech, nor noise that is far below it,
+    changes them; see `normalisation`.
 
     Parameters
     ----------
@@ -131,12 +170,38 @@ def extract(wave: np.ndarray, config: FeatureConfig) -> np.ndarray:
     float32 array [1 + samples // hop_length, channels] ([samples, 1] for `raw`). A channel that
     never changes (silence) is 0.
     """
+    if config.normalisation == "speech":
+        wave = wave - wave.mean()  # an offset would be a loud click at both ends
     if config.kind == "raw":
+        return _normalised_wave(wave, config)
+    power = band_power(wave, config)
+    if config.normalisation == "utterance":
+        return cmvn(_coefficients(power_to_db(power), config))
+
+    # Beside speech there is silence, which is not nothing but as loud as a faint hiss.
+    level, is_speech = find_speech(power, config.window)
+    heard = near_speech(is_speech, config.near)[:, None]
+    relative = heard * power / 10 ** (level[:, None] / 10)
+    decibels = 10 * np.log10(relative + 10 ** (-FLOOR_DB / 10))
+    return normalise(_coefficients(decibels, config), is_speech, config.window)
+
+
+def _normalised_wave(wave, config):
+    """The features of `raw`: [samples, 1]."""
+    if config.normalisation == "utterance":
         return cmvn(wave[:, None])
-    decibels = power_to_db(band_power(wave, config))
-    if config.kind == "power":
-        return cmvn(decibels)
-    return cmvn(add_deltas(cepstra(decibels, config)))
+    # Whether a sample is speech is decided for all those of a frame together: [blocks, samples].
+    hop = config.frame_samples
+    blocks = np.pad(wave, (0, -len(wave) % hop)).reshape(-1, hop)
+    _, is_speech = find_speech(np.square(blocks), config.window)
+    heard = np.repeat(near_speech(is_speech, config.near), hop)[: len(wave)]
+    is_speech = np.repeat(is_speech, hop)[: len(wave)]
+    return normalise((heard * wave)[:, None], is_speech, config.window * hop)
+
+
+def _coefficients(decibels, config):
+    """The channels of a spectrogram: its bands, or cepstra with derivatives."""
+    return decibels if config.kind == "power" else add_deltas(cepstra(decibels, config))
 
 
 def band_power(wave: np.ndarray, config: FeatureConfig) -> np.ndarray:
@@ -185,7 +250,11 @@ def power_to_db(power: np.ndarray) -> np.ndarray:
 
 
 def mfccs(wave: np.ndarray, config: FeatureConfig) -> np.ndarray:
-    """Mel-frequency cepstral coefficients [frames, n_mfcc], equal to `librosa.feature.mfcc`."""
+    """Mel-frequency cepstral coefficients [frames, n_mfcc], equal to `librosa.feature.mfcc`.
+
+    Of features of any kind: the coefficients that `mfccs` with the other settings begin with.
+    """
+    config = replace(config, kind="mfccs", normalisation="utterance")
     return cepstra(power_to_db(band_power(wave, config)), config)
 
 
@@ -221,10 +290,7 @@ def delta(values: np.ndarray, order: int = 1) -> np.ndarray:
 
 def cmvn(values: np.ndarray) -> np.ndarray:
     """Mean 0 and variance 1 over time, channel by channel; a constant channel becomes 0."""
-    # Summed in float64: a constant channel then has a deviation of rounding size, far under 1e-6.
-    centred = values - values.mean(axis=0, dtype=np.float64)
-    deviation = np.sqrt(np.mean(centred**2, axis=0))
-    return (centred / np.where(deviation > 1e-6, deviation, np.inf)).astype(np.float32)
+    return normalise(values, np.ones(len(values), bool), len(values))
 
 
 @cache

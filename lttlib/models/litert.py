@@ -2,7 +2,7 @@
 
 import json
 import zipfile
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -10,14 +10,13 @@ import tensorflow as tf
 
 from lttlib import Error
 from lttlib.device.recogniser import METADATA_FILE
-from lttlib.features.online import OnlineStatistics
 from lttlib.features.spectral import extract
 from lttlib.files import atomic_write, with_checksum
 from lttlib.models.folder import CARD_FILE, LITERT_FILE, write_card
 from lttlib.models.model import describe_model
-from lttlib.network.convnet import ConvBlock, receptive_field
+from lttlib.network.convnet import ConvBlock
 
-CALIBRATION_UTTERANCES = 100  # of training data: enough for the scales and for average speech
+CALIBRATION_UTTERANCES = 100  # of training data: enough for the scales
 QUANTIZATIONS = ("float32", "float16", "dynamic_int8", "int8")
 
 
@@ -32,8 +31,7 @@ def convert(model, path, quantization="float32", waves=(), **metadata) -> int:
         float16 halves the file and is computed in float32. dynamic_int8 has weights of 8 bits and
         scales the activations of each utterance; int8 has fixed scales, estimated from the waves.
     waves : list of float array [samples]
-        Speech at the rate of the features, such as a hundred training utterances: int8 needs it,
-        and streaming does.
+        Speech at the rate of the features, such as a hundred training utterances, for int8.
     **metadata
         More metadata of the file, such as the model's name.
 
@@ -54,7 +52,7 @@ def convert(model, path, quantization="float32", waves=(), **metadata) -> int:
         cure = "give a list of waves (ltt deploy --speech)"
         raise Error("int8 needs speech to scale its activations", cure=cure)
 
-    metadata = _describe(model, quantization, waves) | metadata
+    metadata = _describe(model, quantization) | metadata
     with atomic_write(path) as temporary:
         content = _convert_network(model, quantization, waves)
         temporary.write_bytes(content)
@@ -89,22 +87,17 @@ def deploy(folder, model, quantization, waves=(), **metadata) -> dict:
     return write_card(folder, parameters=parameters, form=quantization, **metadata)
 
 
-def _describe(model, quantization, waves) -> dict:
+def _describe(model, quantization) -> dict:
     """Return the metadata of a file: all that a device needs besides the network."""
     spec = model.network.spec
     config = model.feature_config
     description = describe_model(spec, config, model.alphabet)
-    prior = None
-    if len(waves):
-        statistics = OnlineStatistics.of(waves, config)
-        prior = asdict(statistics)
     return {
         "form": quantization,
         "features": description["features"],
         "alphabet": description["alphabet"],
-        "context": receptive_field(spec),
-        "stride": int(np.prod(spec.strides)),
-        "prior": prior,
+        "context": model.context,
+        "stride": model.stride,
         "parameters": model.network.count_params(),
     }
 

@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from lttlib import Error
 from lttlib.features.spectral import FeatureConfig
-from lttlib.network.convnet import ConvNet, ConvSpec
+from lttlib.network.convnet import ConvNet, ConvSpec, receptive_field
 from lttlib.speech.text import ALPHABET
 
 BATCH_SIZE = 16
@@ -31,6 +31,16 @@ class Model:
     network: ConvNet
     feature_config: FeatureConfig
     alphabet: str = ALPHABET
+
+    @property
+    def stride(self) -> int:
+        """Frames of features from one frame of logits to the next."""
+        return math.prod(self.network.spec.strides)
+
+    @property
+    def context(self) -> tuple:
+        """Frames of features before and after its own that a frame of logits depends on."""
+        return receptive_field(self.network.spec)
 
     def logits(self, utterances) -> list:
         """Logits of utterances, computed in batches of similar length.

@@ -3,12 +3,14 @@
 from lttlib import import_lazily
 
 # At once: else the modules of these names would hide the functions.
-from lttlib.recognition.greedy import DecodingError, collapse, greedy
+from lttlib.recognition.greedy import DecodingError, collapse, greedy, timed_words
+from lttlib.recognition.logit_stream import LogitStream
 from lttlib.recognition.transcribe import (
     SplitLogits,
     Transcripts,
     compute_logits,
     decode,
+    file_logits,
     real_time_factor,
     transcribe,
     transcribe_features,

@@ -9,12 +9,17 @@ import numpy as np
 from lttlib import Error
 from lttlib.features.audio import load_audio
 from lttlib.features.examples import make_examples, workers
+from lttlib.features.normalisation import WINDOW_SECONDS
 from lttlib.features.spectral import extract
 from lttlib.files import progress
 from lttlib.recognition.decoders import make_decoder
 from lttlib.recognition.greedy import greedy
+from lttlib.recognition.logit_stream import LogitStream, logits_of
 
 CHUNK_UTTERANCES = 256  # utterances whose features are held at a time
+# Of a long file: with them the window of the normalisation lies around each block.
+BLOCK_SECONDS = 5.0
+AHEAD_SECONDS = (WINDOW_SECONDS - BLOCK_SECONDS) / 2
 
 
 def transcribe(model, path, decoder=greedy) -> str:
@@ -32,14 +37,32 @@ def transcribe(model, path, decoder=greedy) -> str:
     features.AudioError
         If the file cannot be used; silence can, and gives "".
     """
-    wave = load_audio(Path(path), model.feature_config.sampling_rate)
-    features = extract(wave, model.feature_config)
-    return transcribe_features(model, features, decoder)
+    logits = file_logits(model, path)
+    (text,) = decoder([logits], [len(logits)], model.alphabet)
+    return text
+
+
+def file_logits(model, path):
+    """Return the logits of a sound file: float32 array [frames, classes].
+
+    Of one that is longer than the window of the normalisation, a block at a time.
+    """
+    config = model.feature_config
+    wave = load_audio(Path(path), config.sampling_rate)
+    if len(wave) <= WINDOW_SECONDS * config.sampling_rate:
+        (logits,) = logits_of(model, [extract(wave, config)])
+        return logits
+    stream = LogitStream(model, block_seconds=BLOCK_SECONDS, ahead_seconds=AHEAD_SECONDS)
+    blocks = []
+    for start in range(0, len(wave), config.sampling_rate):
+        blocks.append(stream.accept_waveform(wave[start : start + config.sampling_rate]))
+    blocks.append(stream.accept_waveform([], last=True))
+    return np.concatenate(blocks)
 
 
 def transcribe_features(model, features, decoder=greedy) -> str:
     """Return the text of one utterance's features [time, channels]."""
-    (logits,) = model.logits([features])
+    (logits,) = logits_of(model, [features])
     (text,) = decoder([logits], [len(logits)], model.alphabet)
     return text
 
@@ -142,7 +165,7 @@ def compute_logits(model, utterances, cores=1) -> SplitLogits:
         for start in progress(starts, desc="listening", unit=f" x {CHUNK_UTTERANCES} utterances"):
             chunk = utterances[start : start + CHUNK_UTTERANCES]
             features = _add_utterances(split, chunk, model.feature_config, pool)
-            split.logits += model.logits(features)
+            split.logits += logits_of(model, features)
         split.seconds = time.perf_counter() - started
     if not split.utterances:
         first = f"; the first: {split.rejected[0]}" if split.rejected else ""

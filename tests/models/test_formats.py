@@ -18,7 +18,8 @@ FORMATS = Path(__file__).parent / "formats"
 @pytest.mark.parametrize("name", ["teacher", "quantized", "packed.safetensors", "model.tflite"])
 def test_model_of_0_1_0_gives_the_logits_that_it_gave(name):
     model = models.load(FORMATS / name)
-    assert model.feature_config == FeatureConfig("mfccs", 8000, 20.0, 20.0, n_mfcc=5, n_mels=10)
+    config = FeatureConfig("mfccs", 8000, 20.0, 20.0, 5, 10, normalisation="utterance")
+    assert model.feature_config == config
     wave = np.load(FORMATS / "wave.npy").astype(np.float32) / 2**15
     (logits,) = model.logits([extract(wave, model.feature_config)])
     np.testing.assert_allclose(logits, np.load(FORMATS / "logits.npz")[name], atol=1e-4)

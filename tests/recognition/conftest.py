@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import soundfile
-from builders import NOISE_CONFIG
+from builders import NOISE_CONFIG, noise_wave
 
 from lttlib.models import Model
 from lttlib.network import ConvNet, ConvSpec
@@ -47,7 +47,7 @@ def untrained(tmp_path_factory):
     utterances = []
     for number, samples in enumerate([9000, 4000, 16000, 7000, 4000, 12000]):
         path = folder / f"{number}.wav"
-        wave = 0.1 * np.random.default_rng(number).normal(size=samples)
+        wave = noise_wave(samples / 8000, number)
         soundfile.write(path, wave, 8000)
         text = "ABC" if number < 5 else None
         utterances.append(Utterance(path.stem, "1", "dev", path, text))

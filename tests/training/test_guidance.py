@@ -11,7 +11,7 @@ import pytest
 import safetensors.numpy
 import soundfile
 import tensorflow as tf
-from builders import TONES_FEATURES, WORKSPACE_SPEC
+from builders import TONES_FEATURES, WORKSPACE_SPEC, noise_wave
 from damage import assert_refused, cuts, flips, rows, series
 from safetensors import safe_open
 
@@ -33,7 +33,7 @@ def noise_utterances(folder, numbers):
     for number in numbers:
         random = np.random.default_rng(number)
         path = folder / f"u{number:02d}.flac"
-        soundfile.write(path, random.normal(scale=0.1, size=random.integers(3200, 11200)), 8000)
+        soundfile.write(path, noise_wave(random.uniform(0.4, 1.4), number), 8000)
         utterances.append(Utterance(path.stem, "1", "train", path, "ONE"))
     return utterances
 
@@ -416,8 +416,7 @@ def test_join_refuses_guidance_of_other_records(example, tmp_path, change):
     if "number" in change:
         path = tmp_path / "new.flac"
         samples = soundfile.info(utterances[0].audio).frames
-        random = np.random.default_rng(99)
-        soundfile.write(path, random.normal(scale=0.1, size=samples), 8000)
+        soundfile.write(path, noise_wave(samples / 8000, 99), 8000)
         utterances = [replace(utterances[0], audio=path), *utterances[1:]]
     features = change.get("features", TONES_FEATURES)
     write_records(utterances, tmp_path / "r", features, speeds=SPEEDS, cores=1, shard_size=8)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import soundfile
 import tensorflow as tf
-from builders import TONES_FEATURES
+from builders import TONES_FEATURES, noise_wave
 
 from lttlib import Error, models, training
 from lttlib.features import Records, write_records
@@ -318,7 +318,7 @@ def example(tmp_path_factory):
     utterances = []
     for number in range(12):
         path = folder / f"{number:02d}.flac"
-        soundfile.write(path, random.normal(scale=0.1, size=random.integers(3200, 8000)), 8000)
+        soundfile.write(path, noise_wave(random.uniform(0.4, 1), number), 8000)
         text = "".join(random.permutation(list(ALPHABET)))
         utterances.append(Utterance(path.stem, "1", "train", path, text))
     write_records(

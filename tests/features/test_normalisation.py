@@ -1,0 +1,173 @@
+"""Features of speech stay what they are, whatever lies around it; plain loops are the oracle."""
+
+import numpy as np
+import pytest
+
+from lttlib.features import FeatureConfig, extract, normalisation, spectral
+from lttlib.features.spectral import FEATURE_KINDS
+
+RATE = 8000
+CONFIG = FeatureConfig(sampling_rate=RATE)
+WINDOW = 50
+
+
+def syllables(seconds=2.0, seed=0):
+    """Coloured noise that comes and goes, loud and soft, as speech does; its pauses are silent."""
+    time = np.arange(int(seconds * RATE)) / RATE
+    noise = np.random.default_rng(seed).normal(size=len(time))
+    coloured = np.convolve(noise, [1, 0.9, 0.5], mode="same")
+    loudness = np.maximum(np.sin(7 * np.pi * time), 0) * (0.6 + 0.4 * np.sin(11 * time))
+    return (0.05 * coloured * loudness).astype(np.float32)
+
+
+def hiss(seconds, decibels, seed=9):
+    """White noise so many decibels (of its root mean square) under full scale."""
+    noise = np.random.default_rng(seed).normal(size=int(seconds * RATE))
+    return (10 ** (decibels / 20) * noise).astype(np.float32)
+
+
+# The definition, in plain loops
+
+
+def mean_weighted_by_amplitude(levels, threshold):
+    total = weight = 0.0
+    for level in levels:
+        if level > threshold:
+            weight += 10 ** (level / 20)
+            total += 10 ** (level / 20) * level
+    return total / weight if weight else None
+
+
+def window_of(number, count, window):
+    """The numbers of the window around one."""
+    start = min(max(number - window // 2, 0), max(count - window, 0))
+    return range(start, min(start + window, count))
+
+
+def looped_levels(levels, window):
+    whole = -np.inf
+    for _ in range(3):
+        whole = mean_weighted_by_amplitude(levels, whole - 30)
+    if len(levels) <= window:
+        return [whole] * len(levels)
+    around = [whole] * len(levels)
+    for _ in range(3):
+        thresholds = [level - 30 for level in around]
+        for number in range(len(levels)):
+            chosen = window_of(number, len(levels), window)
+            inside = [levels[i] for i in chosen if levels[i] > thresholds[i]]
+            mean = mean_weighted_by_amplitude(inside, -np.inf)
+            around[number] = whole - 20 if mean is None else max(mean, whole - 20)
+    return around
+
+
+def looped_normalise(values, is_speech, window):
+    whole = values[is_speech]
+    mean, variance = whole.mean(axis=0), whole.var(axis=0)
+    result = np.zeros(values.shape)
+    for number in range(len(values)):
+        if len(values) > window:
+            chosen = [i for i in window_of(number, len(values), window) if is_speech[i]]
+            weight = window / 20
+            inside = values[chosen]
+            count = len(chosen) + weight
+            centre = (inside.sum(axis=0) + weight * mean) / count
+            squares = ((inside - mean) ** 2).sum(axis=0) + weight * variance
+            spread = np.sqrt(squares / count - (centre - mean) ** 2)
+        else:
+            centre, spread = mean, np.sqrt(variance)
+        result[number] = (values[number] - centre) / spread
+    return result
+
+
+@pytest.mark.parametrize("frames", [20, WINDOW, 3 * WINDOW])
+def test_find_speech_and_normalise_are_their_definitions(frames):
+    random = np.random.default_rng(frames)
+    levels = random.uniform(-70, 0, frames)
+    levels[: frames // 3] -= 25  # another voice
+    power = 10 ** (levels[:, None] / 10) * np.ones((1, 4))
+    around, is_speech = normalisation.find_speech(power, WINDOW)
+    expected = looped_levels(levels, WINDOW)
+    np.testing.assert_allclose(np.broadcast_to(around, frames), expected, rtol=1e-9)
+    noise = np.percentile(levels, 5)
+    for number, level in enumerate(levels):
+        assert is_speech[number] == (level > expected[number] - 30 and level > noise + 6)
+
+    values = random.normal(size=(frames, 3)) * [1, 5, 0.1] + [0, -300, 2]
+    normalised = normalisation.normalise(values, is_speech, WINDOW)
+    expected = looped_normalise(values, is_speech, WINDOW)
+    np.testing.assert_allclose(normalised, expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("shape", [(7,), (7, 2)])
+def test_window_sums_are_sums(shape):
+    values = np.random.default_rng(0).normal(size=shape)
+    expected = [values[window_of(number, 7, 3)].sum(axis=0) for number in range(7)]
+    np.testing.assert_allclose(normalisation.window_sums(values, 3), expected)
+
+
+# What lies around speech
+
+
+@pytest.mark.parametrize("kind", FEATURE_KINDS)
+def test_extract_gives_speech_mean_0_and_variance_1(kind):
+    config = FeatureConfig(kind=kind, sampling_rate=RATE)
+    wave = syllables()
+    power = spectral.band_power(wave - wave.mean(), config)
+    values = extract(wave, config)
+    if kind == "raw":
+        power = np.square(wave - wave.mean())[: len(wave) // 80 * 80].reshape(-1, 80)
+        values = values[: len(wave) // 80 * 80].reshape(-1, 80)
+    _, is_speech = normalisation.find_speech(power, config.window)
+    spoken = values[is_speech].reshape(-1, config.channels)
+    np.testing.assert_allclose(spoken.mean(axis=0), 0, atol=1e-3)
+    np.testing.assert_allclose(spoken.std(axis=0), 1, atol=1e-3)
+
+
+def spoken_frames(wave, before=0.0, config=CONFIG):
+    """Features of what is said two seconds long after so many seconds of something else."""
+    start = round(before * 1000 / config.frame_shift_ms)
+    # Without the edges, which hear what is beside them.
+    return extract(wave, config)[start + 8 : start + 190]
+
+
+AROUND = {
+    "silence": lambda wave: np.concatenate([np.zeros(10 * RATE, np.float32), wave]),
+    "hiss": lambda wave: np.concatenate([hiss(10, -75), wave]) + hiss(12, -90),
+}
+
+
+@pytest.mark.parametrize("what", AROUND)
+def test_extract_of_speech_does_not_depend_on_what_came_before(what):
+    clean = spoken_frames(syllables())
+    changed = spoken_frames(AROUND[what](syllables()), before=10)
+    assert np.abs(changed - clean).mean() < 0.1, what
+    # Normalised by all that was recorded, it would.
+    former = FeatureConfig(sampling_rate=RATE, normalisation="utterance")
+    clean = spoken_frames(syllables(), config=former)
+    changed = spoken_frames(AROUND[what](syllables()), before=10, config=former)
+    assert np.abs(changed - clean).mean() > 0.3
+
+
+@pytest.mark.parametrize("kind", FEATURE_KINDS)
+def test_extract_depends_neither_on_the_level_nor_on_an_offset(kind):
+    config = FeatureConfig(kind=kind, sampling_rate=RATE)
+    expected = extract(syllables(), config)
+    quiet = extract(syllables() * np.float32(0.01), config)
+    np.testing.assert_allclose(quiet, expected, atol=0.02)
+    shifted = extract(syllables() + np.float32(0.3), config)
+    np.testing.assert_allclose(shifted, expected, atol=0.02)
+
+
+def test_extract_of_a_soft_voice_after_a_loud_one_is_nearly_that_of_the_voice_alone():
+    soft = syllables(30, seed=2) * np.float32(0.15)
+    both = np.concatenate([syllables(30, seed=1), soft])
+    alone = extract(soft, CONFIG)
+    # The windows of the last frames hold the second voice alone.
+    difference = extract(both, CONFIG)[-1000:-20] - alone[-1000:-20]
+    assert np.abs(difference).mean() < 0.2
+
+
+@pytest.mark.parametrize("decibels", [-66, -40, -10])
+def test_extract_of_noise_alone_is_0(decibels):
+    assert not extract(hiss(5, decibels), CONFIG).any()
