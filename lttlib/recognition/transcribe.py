@@ -31,14 +31,24 @@ def transcribe(model, path, decoder=greedy) -> str:
     ------
     features.AudioError
         If the file cannot be used; silence can, and gives "".
+    Error
+        If the model has no alphabet.
     """
     wave = load_audio(Path(path), model.feature_config.sampling_rate)
     features = extract(wave, model.feature_config)
     return transcribe_features(model, features, decoder)
 
 
+def check_letters(model) -> None:
+    """Refuse a model without an alphabet, whose outputs are hints for a student."""
+    if not model.alphabet:
+        problem = "the model gives hints (stage 1 of a FitNet) and no letters"
+        raise Error(problem, cure="name one that was trained to write")
+
+
 def transcribe_features(model, features, decoder=greedy) -> str:
     """Return the text of one utterance's features [time, channels]."""
+    check_letters(model)
     (logits,) = model.logits([features])
     (text,) = decoder([logits], [len(logits)], model.alphabet)
     return text
@@ -133,8 +143,9 @@ def compute_logits(model, utterances, cores=1) -> SplitLogits:
     Raises
     ------
     Error
-        If no utterance can be used.
+        If no utterance can be used, or the model has no alphabet.
     """
+    check_letters(model)
     split = SplitLogits(model.alphabet)
     starts = range(0, len(utterances), CHUNK_UTTERANCES)
     with workers(cores) as pool:
