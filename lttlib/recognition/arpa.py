@@ -82,14 +82,13 @@ def read_vocabulary(path) -> list:
             "no language model", path=path, cure="`ltt lm` makes or downloads one"
         )
 
-    # What the file is, and how much can be in it: an n-gram takes more than a byte.
+    # How much can be in it: an n-gram takes more than a byte.
     is_compressed = _starts_with(path, GZIP_MAGIC)
-    open_bytes = gzip.open if is_compressed else open
     max_count = path.stat().st_size * (MAX_GZIP_RATIO if is_compressed else 1)
 
     # A file that cannot be read to the end of its 1-grams says why.
     try:
-        with open_bytes(path, "rb") as file:
+        with _open_bytes(path) as file:
             words = _read_unigrams(file, max_count)
     except UnicodeDecodeError as error:
         raise LanguageModelError(
@@ -155,6 +154,11 @@ def _starts_with(path, magic):
         return file.read(len(magic)) == magic
 
 
+def _open_bytes(path):
+    """Open a file to read what is in it, or compressed by gzip in it."""
+    return gzip.open(path) if _starts_with(path, GZIP_MAGIC) else open(path, "rb")
+
+
 def _read_unigrams(file, max_count):
     """Return the words of the 1-grams of an open ARPA file; None if it ends before they do."""
     lines = map(_strip_line, file)
@@ -200,7 +204,7 @@ def _parse_unigram(line):
 
 @contextmanager
 def tidied(path):
-    """Write a plain ARPA file anew, in the one form that KenLM reads, for as long as it is needed.
+    """Write an ARPA file anew, in the one form that KenLM reads, for as long as it is needed.
 
     Many toolkits put other lines before the head, spaces between the columns, or white space at the
     ends of lines, and editors a byte order mark.
@@ -211,7 +215,7 @@ def tidied(path):
     """
     with tempfile.TemporaryDirectory() as folder:
         copy = Path(folder) / "tidy.arpa"
-        with open(path, "rb") as source, copy.open("wb") as target:
+        with _open_bytes(path) as source, copy.open("wb") as target:
             target.writelines(_tidy_lines(source))
         yield copy
 

@@ -3,6 +3,7 @@
 import functools
 import math
 import os
+import zlib
 from collections import defaultdict
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -421,18 +422,17 @@ def _read_kenlm(path, names):
     try:
         return _run_kenlm(path, names)
     except KENLM_ERRORS as error:
-        reason = str(error).strip().split("\n")[-1]
-        problem = DecodingError(
-            f"KenLM cannot read it ({reason})", path=path, cure="make it again, `ltt lm` does"
-        )
-        problem.__cause__ = error
+        refusal = error
 
     # It may still be whole, and only written in another form.
     try:
         with tidied(path) as copy:
             return _run_kenlm(copy, names)
-    except KENLM_ERRORS:
-        raise problem from None
+    except (*KENLM_ERRORS, EOFError, OSError, zlib.error):
+        reason = str(refusal).strip().split("\n")[-1]
+        raise DecodingError(
+            f"KenLM cannot read it ({reason})", path=path, cure="make it again, `ltt lm` does"
+        ) from refusal
 
 
 def _run_kenlm(path, names):
