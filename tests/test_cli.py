@@ -211,9 +211,7 @@ def test_evaluate_says_what_the_model_cannot_write_and_where_there_is_no_interva
 ):
     words = ["evaluate", noise / "pupil", single, "dev"]
     lines, err = run_cli(capsys, *words)
-    assert [line.split("%")[1].split("  ")[-2].strip() for line in lines[1:3]] == [
-        "one utterance: none"
-    ] * 2
+    assert [line.count("one utterance: none") for line in lines] == [0, 1, 1, 0, 0, 0, 0]
     assert lines[3].startswith("1 utterances, 12 left out")
     assert "3 characters of the references (25.00 %)" in lines[4] and "--normalise" in lines[4]
     assert [line.split(maxsplit=1) for line in lines[5:]] == [
@@ -404,7 +402,8 @@ def test_lm_that_is_refused_is_one_line_and_no_file(book, monkeypatch, capsys, w
 
 def test_lm_names_ten_lines_that_it_cannot_read_and_counts_the_others(book, capsys):
     bad = [f"Chapter {number}" for number in range(14)]
-    lines = [*bad, "Part " + "9\u4e00\u4e8c" * 200, *["Some words"] * 15]
+    unknown = "".join(map(chr, range(0x4E00, 0x4E00 + 400)))
+    lines = [unknown, *bad, *["Some words"] * 15]
     (book / "long.txt").write_text("\n".join(lines), encoding="utf-8")
     out, err = run_cli(capsys, "lm", book / "long.txt", book / "a.arpa", "--order", 1)
     complaints = [line for line in err.splitlines() if "left out" in line]

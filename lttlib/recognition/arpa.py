@@ -3,6 +3,7 @@
 import codecs
 import gzip
 import itertools
+import lzma
 import re
 import shutil
 import tempfile
@@ -12,11 +13,10 @@ from pathlib import Path
 
 from lttlib import Error
 from lttlib.files import atomic_write
-from lttlib.recognition.ngram import RESERVED, LanguageModelError, read_text
+from lttlib.recognition.ngram import COMPRESSIONS, RESERVED, LanguageModelError, read_text
 
-GZIP_MAGIC = b"\x1f\x8b"
 KENLM_MAGIC = b"mmap lm"
-MAX_GZIP_RATIO = 1032  # bytes that gzip can make of one
+MAX_RATIO = 1032  # bytes that gzip can make of one; n-grams are never so much alike
 # A word behind its count; before it; before tab or two spaces and anything; before its letters.
 NUMBER = r"[-+]?\d[\d.,]*(e[-+]?\d+)?"
 COUNT_FIRST = re.compile(rf"{NUMBER}\s+(?P<word>\S*[^\W\d]\S*)", re.IGNORECASE)
@@ -63,7 +63,7 @@ def read_vocabulary(path) -> list:
     Parameters
     ----------
     path : path-like
-        Plain, or compressed by gzip.
+        Plain, or compressed by gzip, bzip2 or xz.
 
     Returns
     -------
@@ -83,8 +83,8 @@ def read_vocabulary(path) -> list:
         )
 
     # How much can be in it: an n-gram takes more than a byte.
-    is_compressed = _starts_with(path, GZIP_MAGIC)
-    max_count = path.stat().st_size * (MAX_GZIP_RATIO if is_compressed else 1)
+    is_compressed = any(_starts_with(path, magic) for magic in COMPRESSIONS)
+    max_count = path.stat().st_size * (MAX_RATIO if is_compressed else 1)
 
     # A file that cannot be read to the end of its 1-grams says why.
     try:
@@ -94,7 +94,7 @@ def read_vocabulary(path) -> list:
         raise LanguageModelError(
             f"not in UTF-8 ({error.reason})", path=path, cure="convert it, or get it again"
         ) from error
-    except (EOFError, ValueError, zlib.error, gzip.BadGzipFile) as error:
+    except (EOFError, ValueError, zlib.error, gzip.BadGzipFile, lzma.LZMAError) as error:
         raise LanguageModelError(
             f"damaged ({error})", path=path, cure="remove it and get it again"
         ) from error
@@ -155,8 +155,11 @@ def _starts_with(path, magic):
 
 
 def _open_bytes(path):
-    """Open a file to read what is in it, or compressed by gzip in it."""
-    return gzip.open(path) if _starts_with(path, GZIP_MAGIC) else open(path, "rb")
+    """Open a file to read what is in it, or compressed in it."""
+    for magic, module in COMPRESSIONS.items():
+        if _starts_with(path, magic):
+            return module.open(path)
+    return open(path, "rb")
 
 
 def _read_unigrams(file, max_count):

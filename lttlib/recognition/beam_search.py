@@ -3,7 +3,6 @@
 import functools
 import math
 import os
-import zlib
 from collections import defaultdict
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ import numpy as np
 
 from lttlib.recognition.arpa import is_binary, read_lexicon, read_vocabulary, tidied
 from lttlib.recognition.greedy import DecodingError, collapse
+from lttlib.recognition.ngram import DAMAGES
 from lttlib.speech import text
 
 MAX_BEAM_WIDTH = 2**31 - 1  # hypotheses that flashlight-text can count
@@ -163,8 +163,8 @@ class LexiconBeamSearch(_BeamSearch):
     Parameters
     ----------
     lm : path-like
-        ARPA file, also compressed by gzip, or binary file of KenLM. `recognition.estimate_ngrams`
-        or the command `ltt lm` make one.
+        ARPA file, also compressed by gzip, bzip2 or xz, or binary file of KenLM.
+        `recognition.estimate_ngrams` or the command `ltt lm` make one.
     lexicon : path-like, optional
         Words to write, one a line, instead of all in the ARPA file. A binary file needs it. Counts,
         spellings or pronunciations beside the words are passed over.
@@ -413,7 +413,7 @@ def _no_word_error(path, left_out):
     return DecodingError(
         f"no word in the letters of the model{example}",
         path=path,
-        cure=f"its words must be in the alphabet of the model; if it is for capitals, {RAISE}",
+        cure=f"its words must be in the alphabet of the model; if they are in small letters, {RAISE}",
     )
 
 
@@ -428,8 +428,10 @@ def _read_kenlm(path, names):
     try:
         with tidied(path) as copy:
             return _run_kenlm(copy, names)
-    except (*KENLM_ERRORS, EOFError, OSError, zlib.error):
-        reason = str(refusal).strip().split("\n")[-1]
+    except (*KENLM_ERRORS, *DAMAGES):
+        # Its first line is a place in KenLM's source.
+        lines = str(refusal).strip().split("\n")
+        reason = lines[min(1, len(lines) - 1)]
         raise DecodingError(
             f"KenLM cannot read it ({reason})", path=path, cure="make it again, `ltt lm` does"
         ) from refusal

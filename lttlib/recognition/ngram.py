@@ -43,7 +43,7 @@ LEADING_ID = re.compile(
     r"^\s*(?=\S*\d|\S*\w_\w)([^\W\d]\S*|\d+[a-z]\S*\d|\S+[-_]\S+|\S+(?=\t))(\s+|$)"
 )
 # ... or at its end: "ENTER SIX </s> (an406-fcaw-b)".
-TRAILING_ID = re.compile(r"\(\S*[-_\d]\S*\)\s*$")
+TRAILING_ID = re.compile(r"\((?=[^()\s]*[-_\d])[^()\s]+\)\s*$")
 SENTENCE_MARK = re.compile("</?s>", re.IGNORECASE)
 
 

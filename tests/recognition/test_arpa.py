@@ -1,6 +1,8 @@
 """ARPA files: what KenLM reads of them, what is refused, and the download of LibriSpeech's."""
 
+import bz2
 import gzip
+import lzma
 import re
 import zlib
 
@@ -12,8 +14,10 @@ from lttlib.recognition import (
     DecodingError,
     LanguageModelError,
     LexiconBeamSearch,
+    estimate_ngrams,
     fetch_librispeech_arpa,
     read_vocabulary,
+    write_arpa,
 )
 from lttlib.recognition.arpa import LIBRISPEECH_URL
 from lttlib.speech import download as download_module
@@ -53,19 +57,30 @@ FORMS = {
     "backoffs of 0 left out": lines_replaced(rb"\t0$", b""),
     "probability 0": lines_replaced(rb"^-99\t", b"-inf\t"),
     "no line end": bytes.rstrip,
+    "bzip2": bz2.compress,
+    "xz": lzma.compress,
     "<UNK>": lines_replaced(rb"<unk>", b"<UNK>"),
 }
 
 
 @pytest.mark.parametrize("form", FORMS.values(), ids=FORMS)
-@pytest.mark.parametrize("name", ["words.arpa", "words.arpa.gz"])
-def test_arpa_file_is_read_in_every_form(workspace, name, form):
-    data = (workspace / "words.arpa").read_bytes()
+def test_arpa_file_is_read_in_every_form(workspace, form):
+    path = workspace / "words.arpa"
+    data = path.read_bytes()
     changed = form(data)
     assert changed != data
-    is_packed = name.endswith(".gz")
-    (workspace / name).write_bytes(gzip.compress(changed) if is_packed else changed)
-    assert has_read(workspace / name) == ({"A", "B"}, [])
+    is_packed = form in (bz2.compress, lzma.compress)
+    for pack in (bytes,) if is_packed else (bytes, gzip.compress):
+        path.write_bytes(pack(changed))
+        assert has_read(path) == ({"A", "B"}, [])
+
+
+def test_arpa_file_of_a_higher_order_than_kenlm_reads_says_so(workspace):
+    model = estimate_ngrams(["A B A B A B"], 6)
+    model.probabilities.append({("<s>", *"ABABAB"): -0.1})
+    write_arpa(workspace / "words.arpa", model)
+    with pytest.raises(DecodingError, match="model has order 7 but KenLM .* up to 6"):
+        LexiconBeamSearch(workspace / "words.arpa").words()
 
 
 @pytest.mark.parametrize("space", ["\u00a0", "\u3000", "\u2028", "\x85", "\x0b", "\x1c"])
