@@ -413,7 +413,7 @@ def _no_word_error(path, left_out):
     return DecodingError(
         f"no word in the letters of the model{example}",
         path=path,
-        cure=f"its words must be in the alphabet of the model; if they are in small letters, {RAISE}",
+        cure=f"its words must be in the alphabet of the model; from small letters {RAISE}",
     )
 
 
