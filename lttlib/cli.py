@@ -8,6 +8,9 @@ from pathlib import Path
 
 from lttlib import Error
 
+MAX_COMPLAINTS = 10  # lines of each kind
+MAX_COMPLAINT = 300  # characters
+
 
 def main(argv=None):
     """Run the command; return its exit code.
@@ -238,6 +241,11 @@ def _add_evaluate(commands):
         "corpus_root", type=Path, help="folder of a corpus in the LibriSpeech layout"
     )
     evaluate.add_argument("split", help="dev-clean is one folder, dev all that begin with dev-")
+    evaluate.add_argument(
+        "--normalise",
+        action="store_true",
+        help="score against the transcripts in capitals and without punctuation, as `ltt lm` reads",
+    )
     _add_decoder_options(evaluate)
     evaluate.add_argument(
         "--json", action="store_true", help="print one JSON object and nothing else"
@@ -245,7 +253,7 @@ def _add_evaluate(commands):
     evaluate.set_defaults(command=_evaluate)
 
 
-DECODER_OPTIONS = ("lm", "lexicon", "lm_weight", "word_score", "beam_width")
+DECODER_OPTIONS = ("lm", "lexicon", "lm_weight", "word_score", "beam_width", "capitals")
 
 
 def _add_decoder_options(evaluate):
@@ -257,6 +265,12 @@ def _add_decoder_options(evaluate):
     )
     evaluate.add_argument(
         "--lexicon", metavar="FILE", help="words it may write, one a line (default: all it knows)"
+    )
+    evaluate.add_argument(
+        "--capitals",
+        action="store_true",
+        default=None,
+        help="write the words of language model and lexicon in capitals",
     )
     evaluate.add_argument(
         "--lm-weight", type=float, metavar="X", help="of its natural logarithms (default: 1.25)"
@@ -278,11 +292,12 @@ def _evaluate(arguments):
         decoder = recognition.make_decoder(arguments.decoder, **given)
         utterances = speech.read_corpus(arguments.corpus_root, arguments.split)
         model = models.load(arguments.model)
-        result = recognition.evaluate(model, utterances, decoder, cores=None)
-    for item in result["rejected"]:
-        print(f"ltt: left out: {item['id']}: {item['reason']}", file=sys.stderr)
-    for item in result.get("lexicon_rejected", ()):
-        print(f"ltt: not in the lexicon: {item['word']}: {item['reason']}", file=sys.stderr)
+        normalise = arguments.normalise
+        result = recognition.evaluate(model, utterances, decoder, cores=None, normalise=normalise)
+    _complain("left out", [f"{item['id']}: {item['reason']}" for item in result["rejected"]])
+    missing = result.get("lexicon_rejected", ())
+    _complain("not in the lexicon", [f"{item['word']}: {item['reason']}" for item in missing])
+    _complain("lexicon", result.get("lexicon_advice", ()))
     if arguments.json:
         print(json.dumps(result))
     else:
@@ -296,11 +311,13 @@ def _print_result(result):
     kinds = ("substitutions", "deletions", "insertions")
     print(f"{'':4}{columns}{'substituted':>13}{'deleted':>13}{'inserted':>13}")
     for rate, unit in (("LER", "characters"), ("WER", "words")):
-        low, high = result[f"{rate}_ci"]
+        interval = _format_interval(result[f"{rate}_ci"])
         parts = "".join(f"{result[kind][unit]:11.2f} %" for kind in kinds)
-        print(f"{rate:4}{result[rate]:7.2f} %{low:9.2f} to {high:5.2f} %{parts}")
+        print(f"{rate:4}{result[rate]:7.2f} %{interval:>20}{parts}")
     speed = f"real-time factor {result['real_time_factor']:.4f}"
     print(f"{result['utterances']} utterances, {len(result['rejected'])} left out; {speed}")
+    if result["unwritable"]["characters"]:
+        _print_unwritable(result)
     if "out_of_lexicon" not in result:
         return
     missing = result["out_of_lexicon"]
@@ -308,6 +325,27 @@ def _print_result(result):
     dots = ", ..." if len(missing["words"]) > 10 else ""
     share = f"{missing['percent']:.2f} % of the words"
     print(f"{share} are out of the lexicon and never written: {words}{dots}")
+
+
+def _format_interval(interval):
+    """Both ends, or why there are none."""
+    if interval is None:
+        return "one utterance: none"
+    low, high = interval
+    return f"{low:9.2f} to {high:5.2f} %"
+
+
+def _print_unwritable(result):
+    """How many characters of the references the model cannot write, and which ones."""
+    characters = result["unwritable"]["characters"]
+    names = result["unwritable"]["names"]
+    share = f"{characters:,} characters of the references ({result['unwritable']['percent']:.2f} %)"
+    cure = "" if result["normalised"] else "; --normalise mends what is only written otherwise"
+    print(f"{share} are none that the model can write, and count as errors{cure}:")
+    for name, count in list(names.items())[:MAX_COMPLAINTS]:
+        print(f"{count:9,} {name}")
+    if len(names) > MAX_COMPLAINTS:
+        print(f"{'':10}and {len(names) - MAX_COMPLAINTS:,} others")
 
 
 def _add_transcribe(commands):
@@ -397,7 +435,8 @@ def _add_lm(commands):
         "texts",
         nargs="+",
         metavar="TEXT",
-        help="a sentence a line; or the word librispeech: the 3-gram of OpenSLR 11",
+        help="a sentence a line, plain, .gz, .bz2 or .xz; or the word librispeech: the 3-gram of "
+        "OpenSLR 11",
     )
     lm.add_argument(
         "out", type=Path, metavar="OUT", help="the ARPA file to write; for librispeech, its folder"
@@ -425,9 +464,13 @@ def _lm(arguments):
         accepted, unusable = recognition.read_sentences(path)
         sentences += accepted
         rejected += unusable
-    for line in rejected:
-        place = f"{line['file']}, line {line['line']}"
-        print(f"ltt: left out: {place}: {line['reason']}", file=sys.stderr)
+    _complain(
+        "left out", [f"{line['file']}, line {line['line']}: {line['reason']}" for line in rejected]
+    )
+    if len(rejected) > len(sentences):
+        problem = f"{len(rejected):,} of {len(rejected) + len(sentences):,} lines cannot be read"
+        cure = "write numbers as words; letters but those of A to Z cannot be learned"
+        raise Error(problem, path=rejected[0]["file"], cure=cure)
 
     # The model, and how much it was learned from.
     model = recognition.estimate_ngrams(sentences, arguments.order)
@@ -455,6 +498,19 @@ def _print_fallbacks(model):
         if discounts == DISCOUNT_FALLBACK:
             cause = f"too little text for the discounts of {order}-grams"
             print(f"ltt: {cause}: {discounts} were taken", file=sys.stderr)
+
+
+def _complain(problem, lines):
+    """Say on stderr what was left out or is doubtful: the first of it, and how much more."""
+    for line in lines[:MAX_COMPLAINTS]:
+        print(f"ltt: {problem}: {_shorten(line)}", file=sys.stderr)
+    if len(lines) > MAX_COMPLAINTS:
+        print(f"ltt: {problem}: {len(lines) - MAX_COMPLAINTS:,} more", file=sys.stderr)
+
+
+def _shorten(line):
+    """A line as far as anybody reads it."""
+    return line if len(line) <= MAX_COMPLAINT else f"{line[:MAX_COMPLAINT]}..."
 
 
 def _quiet_stdout():

@@ -1,5 +1,6 @@
 """The command: quick help, one-line errors, and results that a program can read."""
 
+import gzip
 import json
 import shutil
 import subprocess
@@ -194,6 +195,50 @@ def test_evaluate_prints_one_json_object_that_adds_up_and_nothing_else(noise, ca
     assert "substituted" in head
 
 
+@pytest.fixture
+def single(noise, tmp_path):
+    """A corpus of one transcript, with what the model cannot write, beside twelve without one."""
+    chapter = tmp_path / "corpus" / "dev" / "7" / "1"
+    chapter.mkdir(parents=True)
+    for number in range(13):
+        shutil.copy(sounds(noise)[0], chapter / f"7-1-{number:02}.flac")
+    (chapter / "7-1.trans.txt").write_text("7-1-00 Don\u2019t ask 77\n", encoding="utf-8")
+    return tmp_path / "corpus"
+
+
+def test_evaluate_says_what_the_model_cannot_write_and_where_there_is_no_interval(
+    noise, single, capsys
+):
+    words = ["evaluate", noise / "pupil", single, "dev"]
+    lines, err = run_cli(capsys, *words)
+    assert [line.count("one utterance: none") for line in lines] == [0, 1, 1, 0, 0, 0, 0]
+    assert lines[3].startswith("1 utterances, 12 left out")
+    assert "3 characters of the references (25.00 %)" in lines[4] and "--normalise" in lines[4]
+    assert [line.split(maxsplit=1) for line in lines[5:]] == [
+        ["2", "U+0037 DIGIT SEVEN"],
+        ["1", "U+2019 RIGHT SINGLE QUOTATION MARK"],
+    ]
+    # Ten complaints, and how many more there are.
+    assert err.count("no transcript") == 10 and err.endswith("ltt: left out: 2 more\n")
+
+    (line,), _ = run_cli(capsys, *words, "--normalise", "--json")
+    result = json.loads(line)
+    assert result["LER_ci"] is None and result["WER_ci"] is None and result["normalised"]
+    assert result["unwritable"]["names"] == {"U+0037 DIGIT SEVEN": 2}
+    assert len(result["rejected"]) == 12
+
+
+def test_model_of_hints_is_refused_by_every_command_that_wants_letters(noise, tmp_path, capsys):
+    model = models.load(noise / "pupil")
+    hints = Model(model.network, model.feature_config, alphabet="")
+    models.save(tmp_path / "hints", hints)
+    problem = "gives hints"
+    assert_refuses(capsys, problem, "evaluate", tmp_path / "hints", noise / "corpus", "dev")
+    assert_refuses(capsys, problem, "transcribe", tmp_path / "hints", sounds(noise)[0])
+    assert_refuses(capsys, problem, "deploy", tmp_path / "hints")
+    assert [path.name for path in tmp_path.iterdir()] == ["hints"]
+
+
 @pytest.mark.parametrize(
     "model, corpus, split, name",
     [
@@ -340,6 +385,7 @@ def test_lm_writes_a_model_and_prints_what_it_is_of(book, capsys, interleaved):
         ("one.txt two.txt", "the last file is the one to write and ends in .arpa, not two.txt"),
         ("none.txt a.arpa", "none.txt"),
         ("one.txt a.arpa --order 0", "order must be at least 1"),
+        ("one.txt a.arpa --order 7", "order must be at most 6, not 7"),
         ("empty.txt a.arpa", "no words to learn a language model from"),
     ],
 )
@@ -352,6 +398,30 @@ def test_lm_that_is_refused_is_one_line_and_no_file(book, monkeypatch, capsys, w
     (error,) = [line for line in err.splitlines() if not line.startswith(rejected)]
     assert out == [] and error.startswith("ltt: error: ") and problem in error
     assert {path.name: path.read_bytes() for path in book.iterdir()} == before
+
+
+def test_lm_names_ten_lines_that_it_cannot_read_and_counts_the_others(book, capsys):
+    bad = [f"Chapter {number}" for number in range(14)]
+    unknown = "".join(map(chr, range(0x4E00, 0x4E00 + 400)))
+    lines = [unknown, *bad, *["Some words"] * 15]
+    (book / "long.txt").write_text("\n".join(lines), encoding="utf-8")
+    out, err = run_cli(capsys, "lm", book / "long.txt", book / "a.arpa", "--order", 1)
+    complaints = [line for line in err.splitlines() if "left out" in line]
+    assert len(complaints) == 11 and complaints[-1] == "ltt: left out: 5 more"
+    assert max(map(len, complaints)) < 500 and out[-1].endswith("15 lines left out")
+
+    (book / "long.txt").write_text("\n".join(lines[:-1]), encoding="utf-8")
+    (book / "a.arpa").unlink()
+    out, err = run_cli(capsys, "lm", book / "long.txt", book / "a.arpa", code=2)
+    assert out == [] and "15 of 29 lines cannot be read; write numbers as words" in err
+    assert not (book / "a.arpa").exists()
+
+
+def test_lm_learns_from_compressed_text(book, capsys):
+    (book / "one.txt.gz").write_bytes(gzip.compress((book / "one.txt").read_bytes()))
+    for name in ("one.txt", "one.txt.gz"):
+        run_cli(capsys, "lm", book / name, book / f"{name}.arpa")
+    assert (book / "one.txt.arpa").read_bytes() == (book / "one.txt.gz.arpa").read_bytes()
 
 
 def test_lm_downloads_that_of_librispeech(tmp_path, monkeypatch, capsys):
@@ -382,6 +452,12 @@ def test_evaluate_decodes_with_a_language_model(noise, book, capsys):
     share = "50.00 % of the words are out of the lexicon and never written: WORDS"
     assert lines[-1].endswith(share)
 
+    write_arpa(path, estimate_ngrams(["some words more"], 2))
+    _, err = run_cli(capsys, *with_lm, code=2)
+    assert "no word in the letters of the model" in err and "--capitals" in err
+    lines, err = run_cli(capsys, *with_lm, "--capitals", "--json")
+    assert json.loads(lines[0])["out_of_lexicon"]["percent"] == 0 and err.count("\n") == 1
+
     lines, _ = run_cli(capsys, *words, "beam", "--beam-width", "5", "--json")
     result = json.loads("\n".join(lines))
     assert result["decoder"]["beam_width"] == 5 and "out_of_lexicon" not in result
@@ -397,6 +473,8 @@ def test_evaluate_decodes_with_a_language_model(noise, book, capsys):
         ("--decoder greedy --beam-width 5", "'greedy' has no beam_width"),
         ("--lm some.arpa", "'greedy' has no lm"),
         ("--decoder beam --word-score 1", "'beam' has no word_score"),
+        ("--decoder beam --capitals", "'beam' has no capitals"),
+        ("--decoder lm --lm nowhere.arpa --lm-weight nan", "lm_weight must be a finite number"),
     ],
 )
 def test_evaluate_with_a_decoder_that_is_refused_is_one_line_on_stderr(

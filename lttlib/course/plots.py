@@ -132,17 +132,18 @@ def error_bars(axes, names, rates, intervals, unit: str = "LER (%)") -> None:
     rates : list of float
         In percent.
     intervals : list of (float, float)
-        Low and high end of each.
+        Low and high end of each; None for none.
     unit : str
         Label of the axis.
     """
     heights = np.arange(len(names))[::-1]
     rates = np.array(rates, float)
-    low, high = np.array(intervals, float).reshape(-1, 2).T
+    ends = [(np.nan, np.nan) if pair is None else pair for pair in intervals]
+    low, high = np.array(ends, float).reshape(-1, 2).T
     axes.barh(heights, rates, color=COLOURS["sky"], height=0.6)
     widths = [rates - low, high - rates]
     axes.errorbar(rates, heights, xerr=widths, fmt="none", ecolor="black", capsize=3)
-    for height, rate, end in zip(heights, rates, high, strict=True):
+    for height, rate, end in zip(heights, rates, np.fmax(rates, high), strict=True):
         axes.annotate(f" {rate:.1f}", (end, height), va="center")
     axes.set_yticks(heights, names)
     axes.set_xlabel(unit)

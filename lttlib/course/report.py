@@ -231,7 +231,9 @@ def _rank(row):
 
 
 def _format_rate(row, rate):
-    """An error rate and its interval."""
+    """An error rate and its interval, if there is one."""
+    if row[f"{rate}_ci"] is None:
+        return f"{row[rate]:.2f}"
     low, high = row[f"{rate}_ci"]
     return f"{row[rate]:.2f} ({low:.1f} to {high:.1f})"
 

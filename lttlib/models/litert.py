@@ -15,6 +15,7 @@ from lttlib.files import atomic_write, with_checksum
 from lttlib.models.folder import CARD_FILE, LITERT_FILE, write_card
 from lttlib.models.model import describe_model
 from lttlib.network.convnet import ConvBlock
+from lttlib.recognition.transcribe import check_letters
 
 CALIBRATION_UTTERANCES = 100  # of training data: enough for the scales
 QUANTIZATIONS = ("float32", "float16", "dynamic_int8", "int8")
@@ -43,8 +44,10 @@ def convert(model, path, quantization="float32", waves=(), **metadata) -> int:
     Raises
     ------
     Error
-        If the quantization is unknown, or int8 is asked for without speech.
+        If the quantization is unknown, int8 is asked for without speech, or the model has no
+        alphabet.
     """
+    check_letters(model)
     if quantization not in QUANTIZATIONS:
         choices = ", ".join(QUANTIZATIONS)
         raise Error(f"unknown quantization '{quantization}': choose one of {choices}")

@@ -1,18 +1,32 @@
 """ARPA files of n-gram models: to write, to read the words of, and LibriSpeech's to download."""
 
+import codecs
 import gzip
-import math
+import itertools
+import lzma
+import re
 import shutil
+import tempfile
 import zlib
+from contextlib import contextmanager
 from pathlib import Path
 
 from lttlib import Error
 from lttlib.files import atomic_write
-from lttlib.recognition.ngram import RESERVED, LanguageModelError
+from lttlib.recognition.ngram import COMPRESSIONS, RESERVED, LanguageModelError, read_text
 
-GZIP_MAGIC = b"\x1f\x8b"
 KENLM_MAGIC = b"mmap lm"
-MAX_GZIP_RATIO = 1032  # bytes that gzip can make of one
+MAX_RATIO = 1032  # bytes that gzip can make of one; n-grams are never so much alike
+# A word behind its count; before it; before tab or two spaces and anything; before its letters.
+NUMBER = r"[-+]?\d[\d.,]*(e[-+]?\d+)?"
+COUNT_FIRST = re.compile(rf"{NUMBER}\s+(?P<word>\S*[^\W\d]\S*)", re.IGNORECASE)
+WORD_FIRST = re.compile(
+    rf"(?P<word>\S+)(\s+{NUMBER}|(\t|  ).*|( \S)+ \|)", re.IGNORECASE | re.DOTALL
+)
+REPLACEMENT = "\ufffd"  # of what is not UTF-8
+DATA = b"\\data\\"  # the head's first line
+# Other white space, such as the no-break space, is part of a word.
+SEPARATORS = re.compile(rb"[ \t\r\n]+")
 # Its makers publish no hash.
 LIBRISPEECH_URL = "https://www.openslr.org/resources/11/3-gram.pruned.1e-7.arpa.gz"
 
@@ -44,12 +58,12 @@ def read_vocabulary(path) -> list:
     """Return the words of an ARPA file: its 1-grams except <s>, </s> and <unk>.
 
     Its head and 1-grams are checked. KenLM, which reads the other orders, would reserve memory for
-    as many n-grams as the head claims.
+    as many n-grams as the head claims. Whatever stands before the head is passed over.
 
     Parameters
     ----------
     path : path-like
-        Plain, or compressed by gzip.
+        Plain, or compressed by gzip, bzip2 or xz.
 
     Returns
     -------
@@ -68,20 +82,19 @@ def read_vocabulary(path) -> list:
             "no language model", path=path, cure="`ltt lm` makes or downloads one"
         )
 
-    # What the file is, and how much can be in it: an n-gram takes more than a byte.
-    is_compressed = _starts_with(path, GZIP_MAGIC)
-    open_text = gzip.open if is_compressed else open
-    max_count = path.stat().st_size * (MAX_GZIP_RATIO if is_compressed else 1)
+    # How much can be in it: an n-gram takes more than a byte.
+    is_compressed = any(_starts_with(path, magic) for magic in COMPRESSIONS)
+    max_count = path.stat().st_size * (MAX_RATIO if is_compressed else 1)
 
     # A file that cannot be read to the end of its 1-grams says why.
     try:
-        with open_text(path, "rt", encoding="utf-8") as file:
+        with _open_bytes(path) as file:
             words = _read_unigrams(file, max_count)
     except UnicodeDecodeError as error:
         raise LanguageModelError(
             f"not in UTF-8 ({error.reason})", path=path, cure="convert it, or get it again"
         ) from error
-    except (EOFError, ValueError, zlib.error, gzip.BadGzipFile) as error:
+    except (EOFError, ValueError, zlib.error, gzip.BadGzipFile, lzma.LZMAError) as error:
         raise LanguageModelError(
             f"damaged ({error})", path=path, cure="remove it and get it again"
         ) from error
@@ -95,13 +108,40 @@ def read_vocabulary(path) -> list:
 
 
 def read_lexicon(path) -> list:
-    """Return the lines of a list of words; `LanguageModelError` if it is missing or not UTF-8."""
+    """Return the words of a list, one a line, each alone or with what lists of words add to it.
+
+    That may be a count beside it, or its spelling or pronunciation behind it.
+
+    Parameters
+    ----------
+    path : path-like
+        UTF-8, plain or compressed by gzip, bzip2 or xz.
+
+    Raises
+    ------
+    LanguageModelError
+        If the file is missing, damaged or not in UTF-8.
+    """
     try:
-        return Path(path).read_text(encoding="utf-8-sig").split("\n")
-    except (FileNotFoundError, IsADirectoryError, UnicodeDecodeError) as error:
-        raise LanguageModelError(
-            f"no list of words in UTF-8, one a line ({error})", path=path, cure="write it anew"
-        ) from error
+        characters = read_text(path)
+    except (FileNotFoundError, IsADirectoryError, LanguageModelError) as error:
+        raise _lexicon_error(path, getattr(error, "problem", error)) from error
+    if REPLACEMENT in characters:
+        raise _lexicon_error(path, "bytes of another encoding")
+    return list(map(_find_word, characters.split("\n")))
+
+
+def _lexicon_error(path, reason):
+    """Return the error for a lexicon that cannot be read."""
+    problem = f"no list of words in UTF-8, one a line ({reason})"
+    return LanguageModelError(problem, path=path, cure="write it anew")
+
+
+def _find_word(line):
+    """Return the word of a line of a lexicon; all of the line, if it holds anything else."""
+    line = line.strip()
+    match = COUNT_FIRST.fullmatch(line) or WORD_FIRST.fullmatch(line)
+    return match["word"] if match else line
 
 
 def is_binary(path) -> bool:
@@ -114,20 +154,27 @@ def _starts_with(path, magic):
         return file.read(len(magic)) == magic
 
 
+def _open_bytes(path):
+    """Open a file to read what is in it, or compressed in it."""
+    for magic, module in COMPRESSIONS.items():
+        if _starts_with(path, magic):
+            return module.open(path)
+    return open(path, "rb")
+
+
 def _read_unigrams(file, max_count):
     """Return the words of the 1-grams of an open ARPA file; None if it ends before they do."""
-    # Blank lines may come before the first one.
-    lines = map(str.strip, file)
-    if next(filter(None, lines), None) != "\\data\\":
+    lines = map(_strip_line, file)
+    if DATA not in lines:  # which reads up to it
         return None
 
     # The head, up to the 1-grams.
     counts = {}
     for line in lines:
-        if line == "\\1-grams:":
+        if line == b"\\1-grams:":
             break
-        if line.startswith("ngram "):
-            order, count = map(int, line.removeprefix("ngram ").split("="))
+        if line.startswith(b"ngram "):
+            order, count = map(int, line.removeprefix(b"ngram ").split(b"="))
             if not 0 <= count <= max_count:
                 raise Error(f"its head lists {count} {order}-grams")
             counts[order] = count
@@ -135,7 +182,7 @@ def _read_unigrams(file, max_count):
     # The 1-grams, up to the next section.
     words = {}
     for line in lines:
-        if line.startswith("\\"):
+        if line.startswith(b"\\"):
             count = counts.get(1, len(words))
             if count != len(words):
                 raise Error(f"{len(words)} different 1-grams where its head lists {count}")
@@ -145,12 +192,49 @@ def _read_unigrams(file, max_count):
     return None
 
 
+def _strip_line(line):
+    """Return a line of an ARPA file without its ends, and without a byte order mark."""
+    return line.removeprefix(codecs.BOM_UTF8).strip(b" \t\r\n")
+
+
 def _parse_unigram(line):
-    """Return the word of a line, behind a log10 of a probability."""
-    fields = line.split()
-    if len(fields) < 2 or not -math.inf < float(fields[0]) <= 0:
+    """Return the word of a line, behind a log10 of a probability, which may be 0."""
+    fields = SEPARATORS.split(line)
+    if len(fields) < 2 or not float(fields[0]) <= 0:
         raise Error(f"no logarithm of a probability and a word: {line[:80]!r}")
-    return fields[1]
+    return fields[1].decode()
+
+
+@contextmanager
+def tidied(path):
+    """Write an ARPA file anew, in the one form that KenLM reads, for as long as it is needed.
+
+    Many toolkits put other lines before the head, spaces between the columns, or white space at the
+    ends of lines, and editors a byte order mark.
+
+    Yields
+    ------
+    pathlib.Path
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        copy = Path(folder) / "tidy.arpa"
+        with _open_bytes(path) as source, copy.open("wb") as target:
+            target.writelines(_tidy_lines(source))
+        yield copy
+
+
+def _tidy_lines(file):
+    """Yield the lines of an open ARPA file from its head on, columns separated by tabs."""
+    order = 0
+    for line in itertools.dropwhile(DATA.__ne__, map(_strip_line, file)):
+        section = re.fullmatch(rb"\\(\d+)-grams:", line)
+        if section:
+            order = int(section[1])
+        elif order and line and not line.startswith(b"\\"):
+            probability, *words = SEPARATORS.split(line)
+            ngram = b" ".join(words[:order])
+            line = b"\t".join([probability, ngram, *words[order:]])
+        yield line + b"\n"
 
 
 def fetch_librispeech_arpa(folder) -> Path:

@@ -3,6 +3,7 @@
 import functools
 import math
 import os
+from collections import defaultdict
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,12 +12,18 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from lttlib.recognition.arpa import is_binary, read_lexicon, read_vocabulary
+from lttlib.recognition.arpa import is_binary, read_lexicon, read_vocabulary, tidied
 from lttlib.recognition.greedy import DecodingError, collapse
+from lttlib.recognition.ngram import DAMAGES
 from lttlib.speech import text
 
+MAX_BEAM_WIDTH = 2**31 - 1  # hypotheses that flashlight-text can count
+MAX_HOMOGRAPHS = 6  # words of one spelling in flashlight-text's tree
 MAX_WORD_LENGTH = 100  # letters; flashlight-text calls itself once for each of them
 LOG_ZERO = -1e4  # natural log; finite, since the difference of two infinities is none
+RAISE = "`--capitals` (capitals=True) raises them"
+# What KenLM raises; its message quotes the file, which need not be UTF-8.
+KENLM_ERRORS = (RuntimeError, UnicodeDecodeError, MemoryError)
 LN_10 = math.log(10)  # KenLM's scores are log10
 
 
@@ -48,6 +55,9 @@ class _BeamSearch:
             value = getattr(self, name)
             if not value >= minimum:  # also refuses what is not a number
                 raise DecodingError(f"{name} must be at least {minimum}, not {value}")
+        for name in ("beam_width", "top_paths"):
+            if getattr(self, name) > MAX_BEAM_WIDTH:
+                raise DecodingError(f"{name} must be at most {MAX_BEAM_WIDTH:,}")
 
     def __call__(self, logits, logit_lengths, alphabet=text.ALPHABET) -> list[str]:
         """Return the best text of each utterance, as `greedy` does."""
@@ -68,7 +78,7 @@ class _BeamSearch:
         ------
         DecodingError, LanguageModelError
             If the classes are not those of the alphabet, a logit is not a number, flashlight-text
-            is missing, or a file of the decoder cannot be used.
+            is missing, a file of the decoder cannot be used, or no text is possible by it.
         """
         search = self._make_search(alphabet)
         lengths = np.asarray(logit_lengths)
@@ -78,6 +88,9 @@ class _BeamSearch:
             hypotheses = _merge_equal_texts(search(log_probabilities))
             # flashlight-text orders equal scores by their place in memory: order them by text.
             hypotheses.sort(key=lambda hypothesis: (-hypothesis.score, hypothesis.text))
+            if not hypotheses or hypotheses[0].score == -math.inf:
+                problem = "all that was heard has a probability of 0 in the language model"
+                raise DecodingError(problem, cure="look at its -inf")
             results.append(hypotheses[: self.top_paths])
         return results
 
@@ -150,15 +163,18 @@ class LexiconBeamSearch(_BeamSearch):
     Parameters
     ----------
     lm : path-like
-        ARPA file, also compressed by gzip, or binary file of KenLM. `recognition.estimate_ngrams`
-        or the command `ltt lm` make one.
+        ARPA file, also compressed by gzip, bzip2 or xz, or binary file of KenLM.
+        `recognition.estimate_ngrams` or the command `ltt lm` make one.
     lexicon : path-like, optional
-        Words to write, one a line, instead of all in the ARPA file. A binary file needs it.
+        Words to write, one a line, instead of all in the ARPA file. A binary file needs it. Counts,
+        spellings or pronunciations beside the words are passed over.
     lm_weight : float
     word_score : float
         Added for each word: below 0 it makes for fewer and longer words.
     beam_width, beam_threshold, top_paths
         As in `BeamSearch`.
+    capitals : bool
+        Write the words in capitals, whatever letters model and lexicon have them in.
     """
 
     lm: str | Path
@@ -168,6 +184,14 @@ class LexiconBeamSearch(_BeamSearch):
     beam_width: int = 100
     beam_threshold: float = 25.0  # half the time of no threshold there, for the same texts
     top_paths: int = 10
+    capitals: bool = False
+
+    def __post_init__(self):
+        super().__post_init__()
+        for name in ("lm_weight", "word_score"):
+            value = getattr(self, name)
+            if not math.isfinite(value):
+                raise DecodingError(f"{name} must be a finite number, not {value}")
 
     def words(self, alphabet=text.ALPHABET):
         """Return the words that can be written, and what is left out of the lexicon.
@@ -181,8 +205,13 @@ class LexiconBeamSearch(_BeamSearch):
         vocabulary = self._load_vocabulary(alphabet)
         return frozenset(vocabulary.words), vocabulary.left_out
 
+    def advice(self, alphabet=text.ALPHABET) -> list[str]:
+        """Return what looks wrong with most of the words: they are in small letters, or unknown."""
+        return self._load_vocabulary(alphabet).advice
+
     def _load_vocabulary(self, alphabet):
-        return _load_vocabulary(alphabet, _file_state(self.lm), _file_state(self.lexicon))
+        files = _file_state(self.lm), _file_state(self.lexicon)
+        return _load_vocabulary(alphabet, *files, self.capitals)
 
     def _make_search(self, alphabet):
         decoder = _import_flashlight().decoder
@@ -282,43 +311,87 @@ def _file_state(path):
 class _Vocabulary(NamedTuple):
     """What a search with a lexicon reads from its files."""
 
-    words: list
+    words: list  # as they are written
     left_out: list  # dicts of word and reason
+    advice: list  # sentences
     lm: Any  # flashlight's KenLM
     trie: Any  # flashlight's tree of the spellings
 
 
 @functools.lru_cache(maxsize=2)
-def _load_vocabulary(alphabet, lm, lexicon):
+def _load_vocabulary(alphabet, lm, lexicon, capitals):
     """Read language model and lexicon, two `_FileState`s (the lexicon may be None)."""
-    # Without a lexicon the words are those of the ARPA file; with one that file is checked, too.
-    candidates = []
-    if lexicon is None or not is_binary(lm.path):
-        candidates = read_vocabulary(lm.path)
-    if lexicon is not None:
-        candidates = read_lexicon(lexicon.path)
+    if " " not in alphabet:
+        raise DecodingError(f"no words without a space in the alphabet {alphabet!r}")
 
-    words, left_out = _split_by_spelling(candidates, alphabet)
-    if not words:
+    # Without a lexicon the words are those of the ARPA file; with one that file is checked, too.
+    known = []
+    if lexicon is None or not is_binary(lm.path):
+        known = read_vocabulary(lm.path)
+    candidates = known if lexicon is None else read_lexicon(lexicon.path)
+
+    # How each word is written, and what the language model calls it.
+    pairs = _pair_words(candidates, known, capitals)
+    pairs, left_out = _split_by_spelling(pairs, alphabet)
+    if not pairs:
         path = lm.path if lexicon is None else lexicon.path
         raise _no_word_error(path, left_out)
+    words = [word for word, _ in pairs]
+    names = [name for _, name in pairs]
 
-    model = _read_kenlm(lm.path, words)
-    return _Vocabulary(words, left_out, model, _make_trie(words, model, alphabet))
+    model = _read_kenlm(lm.path, names)
+    advice = _advise(names, left_out, known, alphabet)
+    return _Vocabulary(words, left_out, advice, model, _make_trie(words, model, alphabet))
 
 
-def _split_by_spelling(candidates, alphabet):
-    """Return the words that the alphabet spells, each once, and the others with the reason."""
+def _pair_words(candidates, known, capitals):
+    """Return pairs of a word as it is written and as the language model has it, each once."""
+    candidates = list(filter(None, candidates))
+    if not capitals:
+        return list(dict.fromkeys(zip(candidates, candidates, strict=True)))
+    variants = defaultdict(list)
+    for word in dict.fromkeys(known):
+        variants[word.upper()].append(word)
+    pairs = []
+    for word in candidates:
+        written = word.upper()
+        names = variants.get(written, [word])
+        pairs += [(written, name) for name in names[:MAX_HOMOGRAPHS]]
+    return list(dict.fromkeys(pairs))
+
+
+def _split_by_spelling(pairs, alphabet):
+    """Return the pairs whose word the alphabet spells, and the other words with the reason."""
     letters = alphabet.replace(" ", "")
-    candidates = map(str.strip, candidates)
-    words, left_out = [], []
-    for word in dict.fromkeys(filter(None, candidates)):
+    spelt, left_out = [], []
+    for word, name in pairs:
         reason = _spelling_problem(word, letters)
         if reason:
             left_out.append({"word": word, "reason": reason})
         else:
-            words.append(word)
-    return words, left_out
+            spelt.append((word, name))
+    return spelt, left_out
+
+
+def _advise(names, left_out, known, alphabet):
+    """Return sentences on most words, where capitals would let them be written, or be known."""
+    advice = []
+    letters = alphabet.replace(" ", "")
+    raised = [item["word"].upper() for item in left_out]
+    spelt = sum(_spelling_problem(word, letters) is None for word in raised)
+    total = len(names) + len(left_out)
+    if spelt > total / 2:
+        problem = f"{spelt:,} of {total:,} words are not in capitals and never written"
+        advice.append(f"{problem}; {RAISE}")
+
+    # A word that the language model does not know is as likely as any other such word.
+    strangers = set(names).difference(known) if known else ()
+    if len(strangers) > len(names) / 2:
+        problem = f"{len(strangers):,} of {len(names):,} words are not in the language model"
+        variants = {word.upper() for word in known}
+        is_case = sum(word.upper() in variants for word in strangers) > len(strangers) / 2
+        advice.append(f"{problem}, but for their capitals; {RAISE}" if is_case else problem)
+    return advice
 
 
 def _spelling_problem(word, letters):
@@ -340,23 +413,36 @@ def _no_word_error(path, left_out):
     return DecodingError(
         f"no word in the letters of the model{example}",
         path=path,
-        cure="its words must be in the alphabet of the model (capitals?)",
+        cure=f"its words must be in the alphabet of the model; from small letters {RAISE}",
     )
 
 
-def _read_kenlm(path, words):
-    """Let KenLM read a language model; its word indices are those of the list of words."""
-    flashlight = _import_flashlight()
-    dictionary = flashlight.dictionary.Dictionary(words)
+def _read_kenlm(path, names):
+    """Let KenLM read a language model; its word indices are those of the list of names."""
     try:
-        with _silence_stderr():
-            return flashlight.kenlm.KenLM(str(path), dictionary)
-    # KenLM's message quotes the file, which need not be UTF-8.
-    except (RuntimeError, UnicodeDecodeError, MemoryError) as error:
-        reason = str(error).strip().split("\n")[-1]
+        return _run_kenlm(path, names)
+    except KENLM_ERRORS as error:
+        refusal = error
+
+    # It may still be whole, and only written in another form.
+    try:
+        with tidied(path) as copy:
+            return _run_kenlm(copy, names)
+    except (*KENLM_ERRORS, *DAMAGES):
+        # Its first line is a place in KenLM's source.
+        lines = str(refusal).strip().split("\n")
+        reason = lines[min(1, len(lines) - 1)]
         raise DecodingError(
             f"KenLM cannot read it ({reason})", path=path, cure="make it again, `ltt lm` does"
-        ) from error
+        ) from refusal
+
+
+def _run_kenlm(path, names):
+    """Return flashlight's KenLM of a file."""
+    flashlight = _import_flashlight()
+    dictionary = flashlight.dictionary.Dictionary(names)
+    with _silence_stderr():
+        return flashlight.kenlm.KenLM(str(path), dictionary)
 
 
 def _make_trie(words, model, alphabet):

@@ -1,6 +1,12 @@
 """A word n-gram model from text: interpolated modified Kneser-Ney smoothing."""
 
+import bz2
+import codecs
+import gzip
+import lzma
 import math
+import re
+import zlib
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,10 +16,35 @@ from lttlib.speech import text
 
 BEGIN, END, UNKNOWN = "<s>", "</s>", "<unk>"
 RESERVED = {BEGIN, END, UNKNOWN, UNKNOWN.upper()}
+MAX_ORDER = 6  # of KenLM as flashlight-text is built
 # D1, D2, D3+ where counts of counts give none, as in lmplz --discount_fallback.
 DISCOUNT_FALLBACK = (0.5, 1.0, 1.5)
 # log10 of a probability of 0, as SRILM writes it; lmplz's 0 would read as certainty.
 LOG10_ZERO = -99.0
+
+# Compressed files by their first bytes.
+COMPRESSIONS = {b"\x1f\x8b": gzip, b"BZh": bz2, b"\xfd7zXZ\0": lzma}
+DAMAGES = (EOFError, OSError, ValueError, zlib.error, lzma.LZMAError)
+# Texts by their byte order mark; the mark of UTF-32 begins like that of UTF-16.
+BYTE_ORDER_MARKS = {
+    codecs.BOM_UTF32_LE: "UTF-32",
+    codecs.BOM_UTF32_BE: "UTF-32",
+    codecs.BOM_UTF16_LE: "UTF-16",
+    codecs.BOM_UTF16_BE: "UTF-16",
+}
+WIDE_ENCODINGS = ("utf-32-le", "utf-32-be", "utf-16-le", "utf-16-be")
+HEAD = 4096  # bytes or characters that tell what a file is
+# No white space, nor the end of a file of DOS.
+CONTROLS = re.compile("[\0-\x08\x0e-\x19\x1b\x7f-\x84\x86-\x9f]")
+MAX_CONTROLS = 0.01  # share of a text
+
+# The id of an utterance at the beginning of a line: "1272-128104-0000 MISTER", "utt_7 A", "7\tA"...
+LEADING_ID = re.compile(
+    r"^\s*(?=\S*\d|\S*\w_\w)([^\W\d]\S*|\d+[a-z]\S*\d|\S+[-_]\S+|\S+(?=\t))(\s+|$)"
+)
+# ... or at its end: "ENTER SIX </s> (an406-fcaw-b)".
+TRAILING_ID = re.compile(r"\((?=[^()\s]*[-_\d])[^()\s]+\)\s*$")
+SENTENCE_MARK = re.compile("</?s>", re.IGNORECASE)
 
 
 class LanguageModelError(Error):
@@ -42,12 +73,14 @@ class NGrams:
 def read_sentences(path, alphabet=text.ALPHABET):
     """Return the sentences of a text file, one a line, in the characters of the alphabet.
 
-    Each line is normalised (`speech.text.normalise`); blank lines are ignored.
+    Each line is normalised (`speech.text.normalise`); blank lines are ignored. Ids of utterances
+    are no words: where most lines begin or end with one of their own, they are cut off. <s> and
+    </s> part the sentences of a line.
 
     Parameters
     ----------
     path : path-like
-        UTF-8.
+        UTF-8, plain or compressed by gzip, bzip2 or xz.
     alphabet : str
 
     Returns
@@ -56,21 +89,108 @@ def read_sentences(path, alphabet=text.ALPHABET):
     left_out : list of dict
         file, line (from 1) and reason of every line that cannot be spelt: digits, for example,
         are read aloud.
+
+    Raises
+    ------
+    LanguageModelError
+        If the file is damaged, no text, or in another encoding.
     """
-    lines = Path(path).read_text(encoding="utf-8-sig", errors="replace").split("\n")
+    characters = read_text(path)
+    if not _is_legible(characters):
+        cure = "name a text of sentences, one a line"
+        raise LanguageModelError("no text, but data", path=path, cure=cure)
+    lines = _cut_ids(characters.split("\n"))
     sentences, left_out = [], []
     for number, line in enumerate(lines, 1):
-        sentence = text.normalise(line)
-        reason = None if sentence else "no word"
-        try:
-            text.encode(sentence, alphabet)
-        except ValueError as error:
-            reason = str(error)
-        if reason is None:
-            sentences.append(sentence)
-        elif line.strip():
-            left_out.append({"file": str(path), "line": number, "reason": reason})
+        for part in SENTENCE_MARK.split(line):
+            sentence = text.normalise(part)
+            reason = None if sentence else "no word"
+            try:
+                text.encode(sentence, alphabet)
+            except ValueError as error:
+                reason = str(error)
+            if reason is None:
+                sentences.append(sentence)
+            elif part.strip():
+                left_out.append({"file": str(path), "line": number, "reason": reason})
     return sentences, left_out
+
+
+def _cut_ids(lines):
+    """Return lines without the ids of utterances, if there are nearly as many ids as lines."""
+    count = sum(not line.isspace() for line in lines if line)
+    for pattern in (LEADING_ID, TRAILING_ID):
+        matches = filter(None, map(pattern.search, lines))
+        ids = {match[0] for match in matches}
+        if len(ids) > count / 2:
+            lines = [pattern.sub("", line) for line in lines]
+    return lines
+
+
+def read_text(path) -> str:
+    r"""Return a text file's text, with line ends as \n; what is not UTF-8 in it becomes U+FFFD.
+
+    Raises
+    ------
+    LanguageModelError
+        If a compressed file is damaged, or the text seems to be in another encoding.
+    """
+    data = _read_bytes(path)
+    encoding = _other_encoding(data)
+    if encoding:
+        cure = f"convert it, `iconv -f {encoding} -t UTF-8` does"
+        raise LanguageModelError(f"looks like {encoding}, not UTF-8", path=path, cure=cure)
+    decoded = data.decode("utf-8-sig", errors="replace")
+    return decoded.replace("\r\n", "\n").replace("\r", "\n")
+
+
+def _read_bytes(path):
+    """Return the bytes of a file, or what is compressed in it."""
+    data = Path(path).read_bytes()
+    for magic, module in COMPRESSIONS.items():
+        if data.startswith(magic):
+            try:
+                return module.decompress(data)
+            except DAMAGES as error:
+                raise LanguageModelError(
+                    f"damaged ({error})", path=path, cure="remove it and get it again"
+                ) from error
+    return data
+
+
+def _other_encoding(data):
+    """Return the name of the encoding that bytes seem to be in, None for UTF-8."""
+    for mark, name in BYTE_ORDER_MARKS.items():
+        if data.startswith(mark):
+            return name
+
+    # Without a mark: the spaces, at least, have bytes that are 0.
+    head = data[:HEAD]
+    if head.count(0) > MAX_CONTROLS * len(head):
+        for encoding in WIDE_ENCODINGS:
+            if _is_readable(head, encoding):
+                return encoding[:6].upper()
+
+    # A byte per character: what is not ASCII is nowhere UTF-8.
+    is_ascii = data.decode("utf-8", errors="ignore").isascii()
+    if is_ascii and not data.isascii() and _is_readable(data, "cp1252"):
+        return "Windows-1252"
+    return None
+
+
+def _is_readable(data, encoding):
+    """Whether bytes, which may end within a character, are text in an encoding."""
+    try:
+        characters = codecs.getincrementaldecoder(encoding)().decode(data)
+    except UnicodeDecodeError:
+        return False
+    return _is_legible(characters)
+
+
+def _is_legible(characters):
+    """Whether a text begins without more control characters than texts have."""
+    start = characters[:HEAD]
+    return len(CONTROLS.findall(start)) <= MAX_CONTROLS * len(start)
 
 
 def estimate_ngrams(sentences, order=3) -> NGrams:
@@ -94,11 +214,14 @@ def estimate_ngrams(sentences, order=3) -> NGrams:
     Raises
     ------
     LanguageModelError
-        If order is below 1, a word is <s>, </s> or <unk>, or there is no word or no sentence long
-        enough for the order.
+        If order is below 1 or above what KenLM reads, a word is <s>, </s> or <unk>, or there is no
+        word or no sentence long enough for the order.
     """
     if order < 1:
         raise LanguageModelError(f"order must be at least 1, not {order}")
+    if order > MAX_ORDER:
+        problem = f"order must be at most {MAX_ORDER}, not {order}"
+        raise LanguageModelError(problem, cure="KenLM, which decodes with the model, reads no more")
 
     # Counts in the text; <s> and </s> are always among the single words.
     counts = _count_ngrams(sentences, order)

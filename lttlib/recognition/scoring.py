@@ -3,13 +3,16 @@
 LER, the label error rate of the CTC literature, is what others, jiwer among them, call CER.
 """
 
+from dataclasses import replace
+
 import jiwer
 import numpy as np
 
 from lttlib import Error
 from lttlib.recognition.beam_search import LexiconBeamSearch
 from lttlib.recognition.decoders import describe_decoder, make_decoder
-from lttlib.recognition.transcribe import transcribe_split
+from lttlib.recognition.transcribe import check_letters, transcribe_split
+from lttlib.speech import text
 
 BOOTSTRAP_RESAMPLES = 2000
 KINDS = ("substitutions", "deletions", "insertions")
@@ -20,29 +23,35 @@ RATES = (
 )
 
 
-def evaluate(model, utterances, decoder="greedy", cores=1) -> dict:
+def evaluate(model, utterances, decoder="greedy", cores=1, normalise=False) -> dict:
     """Recognise a split and score it.
 
     Parameters
     ----------
     model, utterances, decoder, cores
         As in `transcribe_split`.
+    normalise : bool
+        Score against the transcripts as `speech.text.normalise` writes them.
 
     Returns
     -------
     dict
         What `score` returns, and real_time_factor (seconds of processing per second of speech),
-        decoder (its name, or a dict of name and fields) and rejected (a list; empty unless an
-        utterance could not be used). A decoder with a lexicon adds out_of_lexicon (percent and
-        words of the references that it cannot write) and lexicon_rejected (a list of words that
-        have no spelling).
+        decoder (its name, or a dict of name and fields), rejected (a list; empty unless an
+        utterance could not be used), normalised (as asked) and unwritable (what `unwritable` says
+        of the references). A decoder with a lexicon adds out_of_lexicon (percent and words of the
+        references that it cannot write), lexicon_rejected (a list of words that have no spelling)
+        and lexicon_advice (what looks wrong with its words, a list of sentences).
     """
+    check_letters(model)
     if isinstance(decoder, str):
         decoder = make_decoder(decoder)
     # Before the work: a file that cannot be read is refused at once.
     words = None
     if isinstance(decoder, LexiconBeamSearch):
         words, lexicon_rejected = decoder.words(model.alphabet)
+    if normalise:
+        utterances = [_normalise_transcript(utterance) for utterance in utterances]
 
     transcripts = transcribe_split(model, utterances, decoder, cores)
     references = [utterance.text for utterance, _ in transcripts.pairs]
@@ -51,10 +60,35 @@ def evaluate(model, utterances, decoder="greedy", cores=1) -> dict:
     result["real_time_factor"] = transcripts.seconds / transcripts.audio_seconds
     result["decoder"] = describe_decoder(decoder)
     result["rejected"] = transcripts.rejected
+    result["normalised"] = normalise
+    result["unwritable"] = unwritable(references, model.alphabet)
     if words is not None:
         result["out_of_lexicon"] = out_of_lexicon(references, words)
         result["lexicon_rejected"] = lexicon_rejected
+        result["lexicon_advice"] = decoder.advice(model.alphabet)
     return result
+
+
+def _normalise_transcript(utterance):
+    """Return an utterance with its transcript, if it has one, in the characters of the alphabet."""
+    if utterance.text is None:
+        return utterance
+    return replace(utterance, text=text.normalise(utterance.text))
+
+
+def unwritable(references, alphabet) -> dict:
+    """Return what no model of this alphabet can write: each such character counts as an error.
+
+    Returns
+    -------
+    dict
+        characters: how many of the references; percent of all; names: how often each, by name.
+    """
+    names = text.count_unknown(references, alphabet)
+    characters = sum(names.values())
+    total = sum(map(len, references))
+    percent = 100 * characters / max(total, 1)
+    return {"characters": characters, "percent": percent, "names": names}
 
 
 def out_of_lexicon(references, words) -> dict:
@@ -76,7 +110,7 @@ def score(references, hypotheses, seed: int = 0) -> dict:
 
     Errors and lengths are summed over the split before they are divided: a mean of the ratios of
     utterances would give short ones too much weight. The intervals are 95 % percentile bootstrap
-    intervals over utterances (Bisani and Ney 2004).
+    intervals over utterances (Bisani and Ney 2004); a single one has none.
 
     Parameters
     ----------
@@ -88,9 +122,10 @@ def score(references, hypotheses, seed: int = 0) -> dict:
     Returns
     -------
     dict
-        utterances; LER, WER; LER_ci, WER_ci ([low, high]); substitutions, deletions, insertions
-        (each a dict with characters and words), which add up to LER and WER; errors and lengths,
-        dicts with characters and words, lists of a number for each utterance.
+        utterances; LER, WER; LER_ci, WER_ci ([low, high], None for a single utterance);
+        substitutions, deletions, insertions (each a dict with characters and words), which add up
+        to LER and WER; errors and lengths, dicts with characters and words, lists of a number for
+        each utterance.
 
     Raises
     ------
@@ -134,8 +169,9 @@ def difference(results, others, rate="LER", seed: int = 0) -> dict:
     Returns
     -------
     dict
-        points: the first rate less the other, in percent; points_ci: its 95 % interval; share: the
-        points as a share of the other rate; certain: whether the interval is without 0.
+        points: the first rate less the other, in percent; points_ci: its 95 % interval, None for a
+        single utterance; share: the points as a share of the other rate; certain: whether there is
+        an interval, and it is without 0.
 
     Raises
     ------
@@ -153,10 +189,11 @@ def difference(results, others, rate="LER", seed: int = 0) -> dict:
     changes = errors - other_errors
     points = 100 * float(changes.sum() / lengths.sum())
     other_rate = 100 * float(other_errors.sum() / lengths.sum())
-    low, high = _interval(changes, lengths, _draw(len(lengths), seed))
+    interval = _interval(changes, lengths, _draw(len(lengths), seed))
+    low, high = interval or (0, 0)
     return {
         "points": points,
-        "points_ci": [low, high],
+        "points_ci": interval,
         "share": points / max(other_rate, 1e-9),
         "certain": low > 0 or high < 0,
     }
@@ -179,8 +216,13 @@ def _draw(utterances, seed):
     return random.integers(utterances, size=(BOOTSTRAP_RESAMPLES, utterances))
 
 
-def _interval(errors, lengths, draws) -> list:
-    """Return the 95 % percentile interval of a rate in percent, [low, high]."""
+def _interval(errors, lengths, draws) -> list | None:
+    """Return the 95 % percentile interval of a rate in percent, [low, high].
+
+    None for a single utterance: drawn again and again, it does not vary, as others would.
+    """
+    if len(errors) == 1:
+        return None
     resampled = 100 * errors[draws].sum(axis=1) / lengths[draws].sum(axis=1)
     return np.percentile(resampled, [2.5, 97.5]).tolist()
 

@@ -36,6 +36,8 @@ def transcribe(model, path, decoder=greedy) -> str:
     ------
     features.AudioError
         If the file cannot be used; silence can, and gives "".
+    Error
+        If the model has no alphabet.
     """
     logits = file_logits(model, path)
     (text,) = decoder([logits], [len(logits)], model.alphabet)
@@ -47,6 +49,7 @@ def file_logits(model, path):
 
     Of one that is longer than the window of the normalisation, a block at a time.
     """
+    check_letters(model)
     config = model.feature_config
     wave = load_audio(Path(path), config.sampling_rate)
     if len(wave) <= WINDOW_SECONDS * config.sampling_rate:
@@ -60,8 +63,16 @@ def file_logits(model, path):
     return np.concatenate(blocks)
 
 
+def check_letters(model) -> None:
+    """Refuse a model without an alphabet, whose outputs are hints for a student."""
+    if not model.alphabet:
+        problem = "the model gives hints (stage 1 of a FitNet) and no letters"
+        raise Error(problem, cure="name one that was trained to write")
+
+
 def transcribe_features(model, features, decoder=greedy) -> str:
     """Return the text of one utterance's features [time, channels]."""
+    check_letters(model)
     (logits,) = logits_of(model, [features])
     (text,) = decoder([logits], [len(logits)], model.alphabet)
     return text
@@ -156,8 +167,9 @@ def compute_logits(model, utterances, cores=1) -> SplitLogits:
     Raises
     ------
     Error
-        If no utterance can be used.
+        If no utterance can be used, or the model has no alphabet.
     """
+    check_letters(model)
     split = SplitLogits(model.alphabet)
     starts = range(0, len(utterances), CHUNK_UTTERANCES)
     with workers(cores) as pool:

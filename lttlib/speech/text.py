@@ -3,10 +3,13 @@
 import itertools
 import re
 import unicodedata
+from collections import Counter
 
 from lttlib import Error
 
 ALPHABET = " 'ABCDEFGHIJKLMNOPQRSTUVWXYZ"
+# What stands for an apostrophe between two letters: grave, acute, turned and straight marks.
+INNER_APOSTROPHE = re.compile(r"(?<=\w)[`\u00b4\u2018\u201b\u2032](?=\w)")
 
 
 def normalise(text):
@@ -21,6 +24,8 @@ def normalise(text):
     >>> normalise("Well-known: the café's “blue” door…")
     "WELL KNOWN THE CAFE'S BLUE DOOR"
     """
+    # Before NFKD, which makes a space and an accent of an acute.
+    text = INNER_APOSTROPHE.sub("'", text)
     text = unicodedata.normalize("NFKD", text).upper()
     text = re.sub("[\u2019\u02bc]", "'", text)
     text = re.sub(r"\.\.+|[/_]", " ", text)
@@ -59,8 +64,37 @@ def encode(text, alphabet=ALPHABET):
     """
     unknown = sorted(set(text) - set(alphabet))
     if unknown:
-        raise Error(f"not in the alphabet: {', '.join(map(repr, unknown))}")
+        raise Error(f"not in the alphabet: {', '.join(map(_quote, unknown))}")
     return [alphabet.index(character) for character in text]
+
+
+def _quote(character):
+    """Return a character in quotes, with its name if it may look like a letter that it is not."""
+    name = unicodedata.name(character, "")
+    is_foreign = character.isalpha() and not name.startswith("LATIN ")
+    return f"{character!r} ({name})" if is_foreign else repr(character)
+
+
+def count_unknown(texts, alphabet=ALPHABET) -> dict:
+    """Return how often each character stands in texts that is not in the alphabet.
+
+    Parameters
+    ----------
+    texts : list of str
+    alphabet : str
+
+    Returns
+    -------
+    dict, str -> int
+        By code point and name, "U+2019 RIGHT SINGLE QUOTATION MARK"; the most frequent first.
+    """
+    counts = Counter("".join(texts))
+    unknown = {}
+    for character, count in counts.most_common():
+        if character not in alphabet:
+            name = unicodedata.name(character, "of no name")
+            unknown[f"U+{ord(character):04X} {name}"] = count
+    return unknown
 
 
 def decode(labels, alphabet=ALPHABET):

@@ -56,6 +56,13 @@ def test_error_bars_have_the_length_of_their_rates_and_stand_in_order(axes):
     assert [segment[:, 0].tolist() for segment in segments] == [[8, 13], [3, 6]]
 
 
+def test_error_bar_of_a_single_utterance_has_a_number_and_no_interval(axes):
+    plots.error_bars(axes, ["one", "many"], [10.0, 4.0], [None, [3, 6]])
+    assert [text.get_position() for text in axes.texts] == [(10, 1), (6, 0)]
+    (segments,) = [collection.get_segments() for collection in axes.collections]
+    assert not segments[0].size and segments[1][:, 0].tolist() == [3, 6]
+
+
 def test_colours_differ_for_readers_who_see_no_red_or_no_green():
     """Simulated by Viénot, Brettel and Mollon 1999 in linear RGB; 0.1 is easily seen."""
     rgb = np.array([matplotlib.colors.to_rgb(colour) for colour in plots.COLOURS.values()]) ** 2.2

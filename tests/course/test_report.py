@@ -52,6 +52,11 @@ def test_results_table_shows_rates_intervals_and_sizes_as_text():
     assert second == ["another", "some", "<technique>", *sizes, *rates, "0.10000"]
 
 
+def test_results_table_shows_no_interval_of_a_single_utterance():
+    reader = Reader(report.results_table([result("a", LER_ci=None, WER_ci=None)]))
+    assert reader.cells[13:15] == ["5.00", "20.00"]
+
+
 def test_results_table_has_those_with_a_language_model_first_and_the_best_of_each():
     rows = [
         result("worse", LER=7.0, WER=1.0),

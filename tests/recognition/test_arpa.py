@@ -1,6 +1,9 @@
 """ARPA files: what KenLM reads of them, what is refused, and the download of LibriSpeech's."""
 
+import bz2
 import gzip
+import lzma
+import re
 import zlib
 
 import numpy as np
@@ -11,8 +14,10 @@ from lttlib.recognition import (
     DecodingError,
     LanguageModelError,
     LexiconBeamSearch,
+    estimate_ngrams,
     fetch_librispeech_arpa,
     read_vocabulary,
+    write_arpa,
 )
 from lttlib.recognition.arpa import LIBRISPEECH_URL
 from lttlib.speech import download as download_module
@@ -26,6 +31,79 @@ def test_vocabulary_is_read_from_compressed_files_too_and_whatever_its_backoffs(
     (tmp_path / "a.arpa.gz").write_bytes(gzip.compress(lines.encode()))
     assert read_vocabulary(tmp_path / "a.arpa") == ["O'ER", "A"]
     assert read_vocabulary(str(tmp_path / "a.arpa.gz")) == ["O'ER", "A"]
+
+
+def has_read(path):
+    """The words of an ARPA file, once KenLM has read it as well."""
+    words, left_out = LexiconBeamSearch(path).words()
+    assert len(words) + len(left_out) == len(read_vocabulary(path))
+    return words, [lost["word"] for lost in left_out]
+
+
+def lines_replaced(pattern, new):
+    return lambda data: re.sub(pattern, new, data, flags=re.MULTILINE)
+
+
+# As other toolkits and editors write the file of the words A and B: each is read.
+FORMS = {
+    "CRLF": lines_replaced(rb"\n", rb"\r\n"),
+    "byte order mark": lambda data: b"\xef\xbb\xbf" + data,
+    "comments": lambda data: b"# made by hand\n\n# \xff\n" + data,
+    "title": lambda data: b"Language model of two words\n\n" + data,
+    "spaces for tabs": lines_replaced(rb"\t", b" "),
+    "spaces at the ends": lines_replaced(rb"$", b" "),
+    "spaces before": lines_replaced(rb"^-", b" -"),
+    "tabs within n-grams": lines_replaced(rb"A B", b"A\tB"),
+    "backoffs of 0 left out": lines_replaced(rb"\t0$", b""),
+    "probability 0": lines_replaced(rb"^-99\t", b"-inf\t"),
+    "no line end": bytes.rstrip,
+    "bzip2": bz2.compress,
+    "xz": lzma.compress,
+    "<UNK>": lines_replaced(rb"<unk>", b"<UNK>"),
+}
+
+
+@pytest.mark.parametrize("form", FORMS.values(), ids=FORMS)
+def test_arpa_file_is_read_in_every_form(workspace, form):
+    path = workspace / "words.arpa"
+    data = path.read_bytes()
+    changed = form(data)
+    assert changed != data
+    is_packed = form in (bz2.compress, lzma.compress)
+    for pack in (bytes,) if is_packed else (bytes, gzip.compress):
+        path.write_bytes(pack(changed))
+        assert has_read(path) == ({"A", "B"}, [])
+
+
+def test_arpa_file_of_a_higher_order_than_kenlm_reads_says_so(workspace):
+    model = estimate_ngrams(["A B A B A B"], 6)
+    model.probabilities.append({("<s>", *"ABABAB"): -0.1})
+    write_arpa(workspace / "words.arpa", model)
+    with pytest.raises(DecodingError, match="model has order 7 but KenLM .* up to 6"):
+        LexiconBeamSearch(workspace / "words.arpa").words()
+
+
+@pytest.mark.parametrize("space", ["\u00a0", "\u3000", "\u2028", "\x85", "\x0b", "\x1c"])
+def test_white_space_that_separates_nothing_is_part_of_a_word(workspace, space):
+    path = workspace / "words.arpa"
+    data = path.read_bytes()
+    path.write_bytes(data.replace(b"B", f"B{space}B".encode()))
+    assert has_read(path) == ({"A"}, [f"B{space}B"])
+    path.write_bytes(data.replace(b"B", f"{space}B".encode()))
+    assert has_read(path) == ({"A"}, [f"{space}B"])
+
+
+@pytest.mark.parametrize("word", [b"A", b"</s>"])
+def test_word_of_probability_0_is_never_written(workspace, word):
+    path = workspace / "words.arpa"
+    form = lines_replaced(rb"^-[\d.]+(\t.*" + re.escape(word) + rb"(\t.*)?)$", rb"-inf\1")
+    path.write_bytes(form(path.read_bytes()))
+    logits = 9 * np.eye(29)[None, [2, 28, 3]]
+    if word == b"A":
+        assert LexiconBeamSearch(path)(logits, [3]) == ["B"]
+        return
+    with pytest.raises(DecodingError, match="a probability of 0 in the language model"):
+        LexiconBeamSearch(path)(logits, [3])
 
 
 HEADS = b"\\data\\\n" * 1000
@@ -98,7 +176,6 @@ DAMAGED_1_GRAMS = {
     "ARPA of a count that is no number": arpa("ngram 2=8", "ngram 2=many"),
     "ARPA of probabilities above 1": arpa("-0.60205999\t</s>", "0.5\t</s>"),
     "ARPA of no number": arpa("-0.60205999\t</s>", "nan\t</s>"),
-    "ARPA of probability 0": arpa("-0.60205999\t</s>", "-inf\t</s>"),
     "ARPA with a word that stands twice": change("words.arpa", with_a_word_twice),
     "ARPA not UTF-8": change("words.arpa", lambda whole: whole.replace(b"\tA\t", b"\t\xc4\t")),
 }

@@ -2,6 +2,7 @@
 
 import collections
 import functools
+import gzip
 import itertools
 import math
 import os
@@ -194,6 +195,75 @@ def test_lexicon_decides_what_can_be_written(spell, english, tmp_path):
     assert written == ["NEW WORLD"], "a word that the model does not know is its <unk>"
 
 
+LEXICONS = {
+    "wav2letter": "HELLO\th e l l o |\nWORLD\tw o r l d |\n",
+    "wav2letter with spaces": "HELLO h e l l o |\nWORLD w o r l d |\n",
+    "pronunciations": "HELLO  HH AH0 L OW1\nWORLD\tW ER1 L D\n",
+    "counts behind": "HELLO 1200\nWORLD\t1,200\n",
+    "counts before": "   1200 HELLO\n      7 WORLD\n",
+    "logarithms": "HELLO\t-1.5e-3\nWORLD -2\n",
+    "lines of Windows": "\ufeffHELLO\r\nWORLD \r\n\r\n",
+}
+
+
+@pytest.mark.parametrize("pack", [bytes, gzip.compress], ids=["plain", "gzip"])
+@pytest.mark.parametrize("lines", LEXICONS.values(), ids=LEXICONS)
+def test_lexicon_may_have_more_than_words(english, tmp_path, lines, pack):
+    (tmp_path / "words.txt").write_bytes(pack(lines.encode()))
+    words, left_out = LexiconBeamSearch(english, lexicon=tmp_path / "words.txt").words()
+    assert words == {"HELLO", "WORLD"} and left_out == []
+
+
+def test_words_in_small_letters_can_be_raised(spell, english, tmp_path):
+    """Whichever of lexicon and language model has them, they score as the same in capitals."""
+    small = tmp_path / "small.arpa"
+    sentences = ["hello world", "help the world", "don't ask", "a hello"]
+    write_arpa(small, estimate_ngrams(sentences, 3))
+    (tmp_path / "small.txt").write_text("hello\nworld\n")
+    (tmp_path / "large.txt").write_text("HELLO\nWORLD\n")
+    logits = 3 * spell("HEL_LO")
+    ((expected, *_),) = LexiconBeamSearch(english).n_best(logits, [6])
+    for lm, lexicon in ((small, None), (small, "small"), (small, "large"), (english, "small")):
+        lexicon = lexicon and tmp_path / f"{lexicon}.txt"
+        decoder = LexiconBeamSearch(lm, lexicon=lexicon, capitals=True)
+        words, left_out = decoder.words()
+        assert {"HELLO", "WORLD"} <= words and left_out == [] and decoder.advice() == []
+        ((best, *_),) = decoder.n_best(logits, [6])
+        assert best.text == "HELLO" and best.score == pytest.approx(expected.score, abs=1e-3)
+
+
+def test_advice_says_where_most_words_want_capitals(english, tmp_path):
+    mixed = tmp_path / "mixed.arpa"
+    write_arpa(mixed, estimate_ngrams(["hello world", "A small thing"], 2))
+    decoder = LexiconBeamSearch(mixed)
+    assert decoder.words()[0] == {"A"}
+    (advice,) = decoder.advice()
+    assert "4 of 5 words are not in capitals and never written" in advice
+    assert "--capitals" in advice and "capitals=True" in advice
+
+    (tmp_path / "words.txt").write_text("HELLO\nWORLD\nA\n")
+    (advice,) = LexiconBeamSearch(mixed, lexicon=tmp_path / "words.txt").advice()
+    assert "2 of 3 words are not in the language model, but for their capitals" in advice
+    (tmp_path / "words.txt").write_text("OTHER\nWORDS\n")
+    (advice,) = LexiconBeamSearch(english, lexicon=tmp_path / "words.txt").advice()
+    assert advice == "2 of 2 words are not in the language model"
+    assert LexiconBeamSearch(english).advice() == []
+
+
+def test_words_of_one_spelling_are_one_text(spell, tmp_path):
+    """Eight words of one spelling are more than the tree holds: the first six are known."""
+    words = ["hello", "Hello", "HELLO", "hEllo", "heLlo", "helLo", "hellO", "HEllo"]
+    write_arpa(tmp_path / "a.arpa", estimate_ngrams([" ".join(words)], 2))
+    decoder = LexiconBeamSearch(tmp_path / "a.arpa", capitals=True)
+    (hypotheses,) = decoder.n_best(3 * spell("HEL_LO"), [6])
+    assert texts(hypotheses)[0] == "HELLO" and len(set(texts(hypotheses))) == len(hypotheses)
+
+
+def test_lexicon_search_needs_a_space_between_words(english):
+    with pytest.raises(DecodingError, match="no words without a space"):
+        LexiconBeamSearch(english).words("AB")
+
+
 def test_lexicon_search_does_not_write_a_word_cut_off_by_the_end(spell, english, tmp_path):
     (tmp_path / "words.txt").write_text("HELLO\n")
     decoder = LexiconBeamSearch(english, lexicon=tmp_path / "words.txt", beam_width=1, lm_weight=0)
@@ -239,6 +309,9 @@ def test_beam_search_without_flashlight_names_the_cure(spell, monkeypatch):
         (LexiconBeamSearch, {"lm": "any", "beam_width": -1}, "beam_width must be at least 1"),
         (BeamSearch, {"top_paths": 0}, "top_paths must be at least 1"),
         (BeamSearch, {"beam_threshold": math.nan}, "beam_threshold must be at least 0"),
+        (BeamSearch, {"beam_width": 2**31}, "beam_width must be at most 2,147,483,647"),
+        (LexiconBeamSearch, {"lm": "any", "lm_weight": math.nan}, "lm_weight must be a finite"),
+        (LexiconBeamSearch, {"lm": "any", "word_score": -math.inf}, "word_score must be a finite"),
     ],
 )
 def test_beam_search_refuses_wrong_parameters(search, options, message):

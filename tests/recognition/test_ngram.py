@@ -1,5 +1,8 @@
 """N-gram models against numbers worked by hand, the formula written as loops, and KenLM."""
 
+import bz2
+import gzip
+import lzma
 import math
 import subprocess
 import sys
@@ -15,7 +18,7 @@ from lttlib.recognition import (
     write_arpa,
 )
 from lttlib.recognition.beam_search import _silence_stderr
-from lttlib.recognition.ngram import DISCOUNT_FALLBACK, _discounts
+from lttlib.recognition.ngram import DISCOUNT_FALLBACK, MAX_ORDER, _discounts
 
 SYLLABLES = [consonant + vowel for consonant in "BCDFGHJKLM" for vowel in "AEIOU"]
 WORDS = ["THE", "DON'T", "DOG'S", "CAT", "O'ER", *SYLLABLES]
@@ -190,7 +193,7 @@ def test_kneser_ney_gives_unknown_words_the_mass_of_the_uniform_distribution():
     assert math.isclose(model.backoffs.get(("<unk>",), 0), 0)
 
 
-@pytest.mark.parametrize("order", [1, 2, 3, 4])
+@pytest.mark.parametrize("order", [1, 2, 3, 4, MAX_ORDER])
 def test_kenlm_reads_the_written_model_and_agrees(tmp_path, order):
     from flashlight.lib.text.decoder.kenlm import KenLM
     from flashlight.lib.text.dictionary import Dictionary
@@ -227,6 +230,8 @@ def test_kenlm_reads_the_written_model_and_agrees(tmp_path, order):
         ([], 3, "no words"),
         (["", " "], 2, "no words"),
         (["A"], 0, "order must be at least 1, not 0"),
+        (["A"], 7, "order must be at most 6, not 7; KenLM, .* reads no more"),
+        (["A"], 10**9, "order must be at most 6"),
         (["A", "B"], 4, "no sentence is long enough for order 4; choose a lower one"),
         (["A </s> B"], 2, "</s>.* are no words: remove them from 'A </s> B'"),
     ],
@@ -256,6 +261,106 @@ def test_sentences_that_cannot_be_spelt_are_listed(tmp_path):
         {"file": str(path), "line": 6, "reason": "not in the alphabet: '5', '£'"},
         {"file": str(path), "line": 7, "reason": "not in the alphabet: '\ufffd'"},
     ]
+
+
+PROSE = "The “café” isn’t open.\nIt’s late, well-known and true.\n"
+SENTENCES = ["THE CAFE ISN'T OPEN", "IT'S LATE WELL KNOWN AND TRUE"]
+
+
+@pytest.mark.parametrize(
+    "pack",
+    [bytes, gzip.compress, bz2.compress, lzma.compress, lambda data: 2 * gzip.compress(data)],
+    ids=["plain", "gzip", "bzip2", "xz", "gzip of two members"],
+)
+@pytest.mark.parametrize("line_end", ["\n", "\r\n", "\r"])
+def test_sentences_are_read_from_compressed_texts_and_all_line_ends(tmp_path, pack, line_end):
+    path = tmp_path / "book"
+    path.write_bytes(pack(PROSE.replace("\n", line_end).encode("utf-8-sig")))
+    sentences, left_out = read_sentences(path)
+    assert sentences[:2] == sentences[-2:] == SENTENCES and left_out == []
+
+
+def packed_and_cut(module):
+    return module.compress(20 * PROSE.encode())[:-9]
+
+
+NO_TEXTS = {
+    "UTF-16": (PROSE.encode("utf-16"), "looks like UTF-16", "iconv -f UTF-16 -t UTF-8"),
+    "UTF-16 big-endian": (b"\xfe\xff" + PROSE.encode("utf-16-be"), "UTF-16", "iconv"),
+    "UTF-16 without a mark": (PROSE.encode("utf-16-le"), "looks like UTF-16", "iconv"),
+    "UTF-16 of another script": ("Да и нет\n".encode("utf-16-be"), "looks like UTF-16", "iconv"),
+    "UTF-32": (PROSE.encode("utf-32"), "looks like UTF-32", "iconv -f UTF-32"),
+    "UTF-32 without a mark": (PROSE.encode("utf-32-be"), "looks like UTF-32", "iconv"),
+    "UTF-16 in gzip": (gzip.compress(PROSE.encode("utf-16")), "looks like UTF-16", "iconv"),
+    "Windows-1252": (PROSE.encode("cp1252"), "Windows-1252", "iconv -f Windows-1252 -t UTF-8"),
+    "Latin-1": ("naïve\n".encode("latin-1"), "looks like Windows-1252", "iconv"),
+    "gzip cut": (packed_and_cut(gzip), "damaged", "get it again"),
+    "bzip2 cut": (packed_and_cut(bz2), "damaged", "get it again"),
+    "xz cut": (packed_and_cut(lzma), "damaged", "get it again"),
+    "gzip of bytes": (gzip.compress(bytes(range(256))), "no text, but data", "sentences"),
+    "noise": (np.random.default_rng(0).bytes(5000), "no text, but data", "sentences"),
+    "zeros": (bytes(5000), "no text, but data", "sentences"),
+}
+
+
+@pytest.mark.parametrize("data, problem, cure", NO_TEXTS.values(), ids=NO_TEXTS)
+def test_what_is_no_text_in_utf8_is_refused_by_name(tmp_path, data, problem, cure):
+    path = tmp_path / "book.txt"
+    path.write_bytes(data)
+    with pytest.raises(LanguageModelError, match=problem) as caught:
+        read_sentences(path)
+    assert caught.value.path == path and cure in caught.value.cure
+
+
+def test_control_characters_that_are_few_leave_a_text_one(tmp_path):
+    path = tmp_path / "book.txt"
+    path.write_bytes(PROSE.encode() + b"\x0cOne wo\0rd\x1a\n" + 3 * PROSE.encode())
+    sentences, left_out = read_sentences(path)
+    assert len(sentences) == 9 and "ONE WORD" in sentences[2] and left_out == []
+
+
+IDS_AND_MARKS = {
+    "LibriSpeech": "1272-128104-0000 MISTER QUILTER\n1272-128104-0001 NOR IS\n",
+    "one line": "1272-128104-0000 MISTER QUILTER\n\n",
+    "Kaldi": "george_a MISTER QUILTER\ngeorge_b NOR IS\n",
+    "letters and digits": "011c0201 MISTER QUILTER\nutt2 NOR IS\n",
+    "a tab behind": "1\tMister Quilter.\n2\tNor is\n",
+    "file names": "clips/en_7.mp3\tMister Quilter\nclips/en_8.mp3\tNor is\n",
+    "a title before": "Transcripts\na_1 MISTER QUILTER\na_2 NOR IS\n",
+    "ids alone": "1-1-1\n1-1-2 MISTER QUILTER\n1-1-3 NOR IS\n",
+    "Sphinx": "<s> MISTER QUILTER </s> (an406-fcaw-b)\nNOR IS (an407-fcaw-b)\n",
+    "marks": "<s> Mister Quilter </s>\n<s>Nor is</s>\n",
+    "capital marks": "<S> MISTER QUILTER </S>\n",
+    "two in a line": "<s> Mister Quilter </s> <s> Nor is </s>\n",
+}
+
+
+@pytest.mark.parametrize("lines", IDS_AND_MARKS.values(), ids=IDS_AND_MARKS)
+def test_ids_and_marks_of_sentences_are_no_words(tmp_path, lines):
+    path = tmp_path / "text"
+    path.write_text(lines)
+    sentences, left_out = read_sentences(path)
+    expected = ["MISTER QUILTER", "NOR IS"][: lines.upper().count("NOR") + 1]
+    assert sentences == ["TRANSCRIPTS"] * ("Trans" in lines) + expected and left_out == []
+
+
+@pytest.mark.parametrize(
+    "line, reason",
+    [
+        ("Chapter 2 of it", "'2'"),
+        ("3rd floor", "'3'"),
+        ("1914 was the year", "'1', '4', '9'"),
+        ("He said (quietly)", None),
+        ("A <unk> B", "'<', '>'"),
+    ],
+)
+def test_words_that_only_look_like_ids_stay(tmp_path, line, reason):
+    path = tmp_path / "text"
+    path.write_text(f"{line}\nThe dog sat (well)\nA cat sat\n")
+    sentences, left_out = read_sentences(path)
+    assert sentences[-2:] == ["THE DOG SAT WELL", "A CAT SAT"]
+    expected = [] if reason is None else [f"not in the alphabet: {reason}"]
+    assert [lost["reason"] for lost in left_out] == expected
 
 
 def test_recognition_needs_neither_tensorflow_nor_what_downloads_or_scores():

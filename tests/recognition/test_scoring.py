@@ -2,11 +2,13 @@
 
 import json
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from lttlib import Error, recognition
+from lttlib.models import Model
 from lttlib.recognition import (
     BeamSearch,
     LexiconBeamSearch,
@@ -14,6 +16,7 @@ from lttlib.recognition import (
     estimate_ngrams,
     write_arpa,
 )
+from lttlib.speech import text
 
 RATES = [("LER", "characters"), ("WER", "words")]
 KINDS = ("substitutions", "deletions", "insertions")
@@ -39,8 +42,7 @@ def test_score_of_one_utterance_worked_by_hand(reference, hypothesis, characters
         assert result[rate] == pytest.approx(100 * sum(errors) / length)
         kinds = [result[kind][unit] for kind in KINDS]
         assert kinds == pytest.approx([100 * error / length for error in errors])
-        interval = result[f"{rate}_ci"]
-        assert interval == pytest.approx([result[rate]] * 2), "one utterance cannot vary"
+        assert result[f"{rate}_ci"] is None, "drawn alone, one utterance does not vary"
 
 
 def test_score_weights_utterances_by_their_length():
@@ -116,7 +118,7 @@ def test_evaluation_scores_all_utterances_that_can_be_used(untrained):
     model, utterances = untrained
     result = recognition.evaluate(model, utterances)
     pairs = recognition.transcribe_split(model, utterances).pairs
-    expected = recognition.score(["ABC"] * 5, [text for _, text in pairs])
+    expected = recognition.score(["ABC"] * 5, [hypothesis for _, hypothesis in pairs])
     assert result.items() >= expected.items()
     assert result["decoder"] == "greedy" and result["real_time_factor"] > 0
     assert len(result["rejected"]) == 2
@@ -147,6 +149,65 @@ def test_evaluation_describes_the_decoder_and_what_it_cannot_write(untrained, tm
     assert [lost["word"] for lost in result["lexicon_rejected"]] == ["abc"]
     ((_, expected),) = recognition.transcribe_split(model, utterances[:1], decoder).pairs
     assert recognition.transcribe(model, utterances[0].audio, decoder) == expected
+
+
+# Each looks like, or is nearly, "DON'T ASK": what the model cannot write of it, after normalising.
+LOOK_ALIKES = {
+    "DON\u2019T ASK": ({"U+2019 RIGHT SINGLE QUOTATION MARK": 1}, {}),
+    "DON'T \u0410SK": ({"U+0410 CYRILLIC CAPITAL LETTER A": 1}, None),
+    "DON'T\u200b ASK.": ({"U+200B ZERO WIDTH SPACE": 1, "U+002E FULL STOP": 1}, {}),
+    "DON'T \uff21\uff33\uff2b": (
+        {
+            "U+FF21 FULLWIDTH LATIN CAPITAL LETTER A": 1,
+            "U+FF33 FULLWIDTH LATIN CAPITAL LETTER S": 1,
+            "U+FF2B FULLWIDTH LATIN CAPITAL LETTER K": 1,
+        },
+        {},
+    ),
+    "DON'T ASK 77": ({"U+0037 DIGIT SEVEN": 2}, None),
+    "DON'T ASK\x07": ({"U+0007 of no name": 1}, {}),
+    "DON'T ASK": ({}, {}),
+}
+
+
+@pytest.mark.parametrize("reference", LOOK_ALIKES)
+def test_evaluation_names_what_the_model_cannot_write(untrained, reference):
+    model, utterances = untrained
+    utterances = [replace(utterance, text=reference) for utterance in utterances[:2]]
+    names, after = LOOK_ALIKES[reference]
+    result = recognition.evaluate(model, utterances)
+    assert result["unwritable"]["names"] == {name: 2 * count for name, count in names.items()}
+    characters = 2 * sum(names.values())
+    assert result["unwritable"]["characters"] == characters and not result["normalised"]
+    percent = 100 * characters / (2 * len(reference))
+    assert result["unwritable"]["percent"] == pytest.approx(percent)
+
+    normalised = recognition.evaluate(model, utterances, normalise=True)
+    assert normalised["normalised"]
+    after = names if after is None else after
+    assert normalised["unwritable"]["names"].keys() == after.keys()
+    length = len(text.normalise(reference))
+    assert normalised["lengths"]["characters"] == [length] * 2
+
+
+def test_evaluation_leaves_out_what_normalising_leaves_nothing_of(untrained):
+    model, utterances = untrained
+    utterances = [replace(utterances[0], text="..."), utterances[1], utterances[5]]
+    result = recognition.evaluate(model, utterances, normalise=True)
+    reasons = [lost["reason"] for lost in result["rejected"]]
+    assert reasons == ["the transcript is empty", "no transcript for this audio file"]
+
+
+def test_model_of_hints_is_refused_where_letters_are_wanted(untrained, english):
+    model, utterances = untrained
+    hints = Model(model.network, model.feature_config, alphabet="")
+    for decoder in ("greedy", LexiconBeamSearch(english)):
+        with pytest.raises(Error, match="gives hints .* no letters; name one"):
+            recognition.evaluate(hints, utterances, decoder)
+    with pytest.raises(Error, match="gives hints"):
+        recognition.compute_logits(hints, utterances)
+    with pytest.raises(Error, match="gives hints"):
+        recognition.transcribe(hints, utterances[0].audio)
 
 
 def test_out_of_lexicon_counts_words_as_often_as_they_stand_in_the_references():
@@ -190,6 +251,11 @@ def test_difference_is_certain_where_one_side_is_never_worse_though_both_interva
     assert recognition.difference(worse, better)["points"] == pytest.approx(2.5)
     same = recognition.difference(better, better)
     assert same["points_ci"] == [0, 0] and not same["certain"]
+
+
+def test_difference_over_a_single_utterance_has_no_interval_and_is_not_certain():
+    ours = recognition.difference(coins([0]), coins([1]))
+    assert ours["points"] == -100 and ours["points_ci"] is None and not ours["certain"]
 
 
 def test_difference_pools_the_seeds_of_each_side():

@@ -25,6 +25,9 @@ def test_alphabet_is_28_characters_so_that_the_blank_is_class_28():
         ("wait...what… now", "WAIT WHAT NOW"),
         ("either/or", "EITHER OR"),
         ("U.S. “quoted” (words) [here]", "US QUOTED WORDS HERE"),
+        ("don`t don\u00b4t don\u2018t don\u201bt don\u2032t don\uff07t", " ".join(["DON'T"] * 6)),
+        ("\u2018quoted\u2019 `too` \u00b4", "QUOTED' TOO"),
+        ("zero\u200bwidth \uff37\uff29\uff24\uff25", "ZEROWIDTH WIDE"),
         ("co\u00adoperate\u00a0now", "COOPERATE NOW"),
         (" ' - ", ""),
         ("", ""),
@@ -52,6 +55,23 @@ def test_encode_then_decode_is_the_identity_and_counts_from_the_space():
 def test_encode_names_every_unknown_character():
     with pytest.raises(Error, match="'1', 'é'"):
         text.encode("é1A1")
+
+
+def test_encode_names_letters_that_only_look_like_those_of_the_alphabet():
+    with pytest.raises(Error, match=r"'\u0410' \(CYRILLIC CAPITAL LETTER A\)$"):
+        text.encode("\u0410SK")
+
+
+def test_unknown_characters_are_counted_by_name_the_most_frequent_first():
+    names = text.count_unknown(["A\u2019B", "1\u2019"])
+    assert list(names.items()) == [
+        ("U+2019 RIGHT SINGLE QUOTATION MARK", 2),
+        ("U+0031 DIGIT ONE", 1),
+    ]
+    assert text.count_unknown(["AB C"], alphabet="AB") == {
+        "U+0020 SPACE": 1,
+        "U+0043 LATIN CAPITAL LETTER C": 1,
+    }
 
 
 @pytest.mark.parametrize("label", [28, -1])
