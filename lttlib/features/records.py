@@ -99,7 +99,8 @@ def write_records(
 
     # Mixed once for all, and cut into shards.
     if untranscribed:
-        utterances = [replace(utterance, text=None) for utterance in utterances]
+        no_text = {"text": None, "text_problem": None}
+        utterances = [replace(utterance, **no_text) for utterance in utterances]
     tasks = [(utterance, speed) for utterance in utterances for speed in speeds]
     random.Random(0).shuffle(tasks)
     plan = shards.plan(

@@ -9,7 +9,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lttlib.features.spectral import FeatureConfig
-from lttlib.files import atomic_write, parse_json, verify_checksum, with_checksum, write_json
+from lttlib.files import (
+    atomic_write,
+    parse_json,
+    printable,
+    verify_checksum,
+    with_checksum,
+    write_json,
+)
 from lttlib.speech import text
 
 NUMBER = "[0-9]" * 5
@@ -105,7 +112,7 @@ def write(shard: Shard, results, bar) -> None:
         for (utterance, speed), example, reason in results:
             bar.update()
             if reason:
-                rejected.append([utterance.id, speed, str(utterance.audio), reason])
+                rejected.append([utterance.id, speed, printable(utterance.audio), reason])
                 continue
             record = serialise(example)
             writer.write(record)
@@ -193,16 +200,19 @@ def fingerprint(tasks, config, alphabet, untranscribed=False) -> str:
     # The examples, in their order.
     described = []
     for utterance, speed in tasks:
-        stat = utterance.audio.stat() if utterance.audio.exists() else None
         description = {
             "id": utterance.id,
             "speaker": utterance.speaker,
             "split": utterance.split,
             "text": utterance.text,
             "audio": str(utterance.audio),
-            "file": stat and [stat.st_size, stat.st_mtime_ns],
+            "file": _size_and_time(utterance.audio),
             "speed": speed,
         }
+        # Not said of most: their fingerprints stay as those of older versions are.
+        problem = utterance.problem or utterance.text_problem
+        if problem:
+            description["problem"] = problem
         described.append(description)
     # And how they are turned into features and labels.
     content = {
@@ -214,6 +224,15 @@ def fingerprint(tasks, config, alphabet, untranscribed=False) -> str:
     if untranscribed:
         content["untranscribed"] = True
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def _size_and_time(path):
+    """Size and time of a file; None if there is none, or none that can be read."""
+    try:
+        stat = path.stat()
+    except (OSError, ValueError):  # ValueError: of a name that no file can have
+        return None
+    return [stat.st_size, stat.st_mtime_ns]
 
 
 def _shard_path(folder, number):

@@ -33,7 +33,7 @@ def convert(model, path, quantization="float32", waves=(), **metadata) -> int:
         scales the activations of each utterance; int8 has fixed scales, estimated from the waves.
     waves : list of float array [samples]
         Speech at the rate of the features, such as a hundred training utterances: int8 needs it,
-        and streaming does.
+        and streaming does. Silence is left out; the metadata say how much was listened to.
     **metadata
         More metadata of the file, such as the model's name.
 
@@ -50,13 +50,18 @@ def convert(model, path, quantization="float32", waves=(), **metadata) -> int:
     if quantization not in QUANTIZATIONS:
         choices = ", ".join(QUANTIZATIONS)
         raise Error(f"unknown quantization '{quantization}': choose one of {choices}")
-    if quantization == "int8" and not len(waves):
+    # A sound that never changes has no average, and no range for a scale.
+    speech = [wave for wave in waves if len(wave) and np.ptp(wave) > 0]
+    if quantization == "int8" and not speech:
         cure = "give a list of waves (ltt deploy --speech)"
-        raise Error("int8 needs speech to scale its activations", cure=cure)
+        problem = "int8 needs speech to scale its activations"
+        if len(waves):
+            problem += f"; all {len(waves)} waves are silent"
+        raise Error(problem, cure=cure)
 
-    metadata = _describe(model, quantization, waves) | metadata
+    metadata = _describe(model, quantization, speech) | metadata
     with atomic_write(path) as temporary:
-        content = _convert_network(model, quantization, waves)
+        content = _convert_network(model, quantization, speech)
         temporary.write_bytes(content)
         with zipfile.ZipFile(temporary, "a") as archive:
             text = json.dumps(with_checksum(metadata, content))
@@ -95,6 +100,7 @@ def _describe(model, quantization, waves) -> dict:
     config = model.feature_config
     description = describe_model(spec, config, model.alphabet)
     prior = None
+    samples = sum(map(len, waves))
     if len(waves):
         statistics = OnlineStatistics.of(waves, config)
         prior = asdict(statistics)
@@ -105,6 +111,7 @@ def _describe(model, quantization, waves) -> dict:
         "context": receptive_field(spec),
         "stride": int(np.prod(spec.strides)),
         "prior": prior,
+        "listened": {"utterances": len(waves), "seconds": samples / config.sampling_rate},
         "parameters": model.network.count_params(),
     }
 

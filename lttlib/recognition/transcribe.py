@@ -10,7 +10,7 @@ from lttlib import Error
 from lttlib.features.audio import load_audio
 from lttlib.features.examples import make_examples, workers
 from lttlib.features.spectral import extract
-from lttlib.files import progress
+from lttlib.files import printable, progress
 from lttlib.recognition.decoders import make_decoder
 from lttlib.recognition.greedy import greedy
 
@@ -145,9 +145,18 @@ def compute_logits(model, utterances, cores=1) -> SplitLogits:
             split.logits += model.logits(features)
         split.seconds = time.perf_counter() - started
     if not split.utterances:
-        first = f"; the first: {split.rejected[0]}" if split.rejected else ""
-        raise Error(f"none of {len(utterances)} utterances can be used{first}")
+        raise _nothing_usable(split.rejected)
     return split
+
+
+def _nothing_usable(rejected):
+    """The error for a split of which this is all."""
+    if not rejected:
+        return Error("no utterance can be used, since there is none")
+    first = rejected[0]
+    problem = f"none of {len(rejected)} utterances can be used; the first: {first['reason']}"
+    cure = "mend what the reason names, or name another split"
+    return Error(problem, path=first["file"], cure=cure)
 
 
 def _add_utterances(split, utterances, config, pool):
@@ -156,7 +165,7 @@ def _add_utterances(split, utterances, config, pool):
     tasks = [(utterance, 1.0) for utterance in utterances]
     for (utterance, _), example, reason in make_examples(tasks, config, pool=pool):
         if reason:
-            file = str(utterance.audio)
+            file = printable(utterance.audio)
             split.rejected.append({"id": utterance.id, "file": file, "reason": reason})
             continue
         split.utterances.append(utterance)

@@ -658,7 +658,7 @@ def test_corpus_of_sounds_alone_is_rejected_unless_it_is_asked_for_untranscribed
     with pytest.raises(RecordsError, match="none of 8 utterances can be used"):
         write(utterances, workspace / "new", config=WORKSPACE_FEATURES)
     reasons = {row["reason"] for row in read_rejected(workspace / "new")}
-    assert reasons == {"no transcript for this audio file"}
+    assert all(reason.startswith("no transcript for this audio file; ") for reason in reasons)
     options = {"config": WORKSPACE_FEATURES, "untranscribed": True}
     assert write(utterances, workspace / "new", **options)["examples"] == 8
 
