@@ -100,11 +100,16 @@ def _labels(words, alphabet):
 def check_sound(wave, path=None) -> None:
     """Raise an `AudioError` if there is nothing to learn from a sound [samples], of some file."""
     clipped = np.mean(np.abs(wave) >= CLIPPING_LEVEL)
-    if np.ptp(wave) == 0:
+    if is_silent(wave):
         raise AudioError("digital silence", path=path, cure="record again")
     if clipped > MAX_CLIPPED:
         problem = f"clipped, {clipped:.0%} of the samples are at full scale"
         raise AudioError(problem, path=path, cure="record again, at a lower level")
+
+
+def is_silent(wave) -> bool:
+    """Whether a sound [samples] never changes, or is of no samples."""
+    return len(wave) == 0 or np.ptp(wave) == 0
 
 
 def load_waves(utterances, sampling_rate):

@@ -10,6 +10,7 @@ import tensorflow as tf
 
 from lttlib import Error
 from lttlib.device.recogniser import METADATA_FILE
+from lttlib.features.examples import is_silent
 from lttlib.features.online import OnlineStatistics
 from lttlib.features.spectral import extract
 from lttlib.files import atomic_write, with_checksum
@@ -45,23 +46,19 @@ def convert(model, path, quantization="float32", waves=(), **metadata) -> int:
     Raises
     ------
     Error
-        If the quantization is unknown, or int8 is asked for without speech.
+        If the quantization is unknown, or int8 is asked for without speech (or of silence alone).
     """
     if quantization not in QUANTIZATIONS:
         choices = ", ".join(QUANTIZATIONS)
         raise Error(f"unknown quantization '{quantization}': choose one of {choices}")
-    # A sound that never changes has no average, and no range for a scale.
-    speech = [wave for wave in waves if len(wave) and np.ptp(wave) > 0]
-    if quantization == "int8" and not speech:
+    waves = [wave for wave in waves if not is_silent(wave)]
+    if quantization == "int8" and not waves:
         cure = "give a list of waves (ltt deploy --speech)"
-        problem = "int8 needs speech to scale its activations"
-        if len(waves):
-            problem += f"; all {len(waves)} waves are silent"
-        raise Error(problem, cure=cure)
+        raise Error("int8 needs speech to scale its activations", cure=cure)
 
-    metadata = _describe(model, quantization, speech) | metadata
+    metadata = _describe(model, quantization, waves) | metadata
     with atomic_write(path) as temporary:
-        content = _convert_network(model, quantization, speech)
+        content = _convert_network(model, quantization, waves)
         temporary.write_bytes(content)
         with zipfile.ZipFile(temporary, "a") as archive:
             text = json.dumps(with_checksum(metadata, content))
@@ -101,7 +98,7 @@ def _describe(model, quantization, waves) -> dict:
     description = describe_model(spec, config, model.alphabet)
     prior = None
     samples = sum(map(len, waves))
-    if len(waves):
+    if waves:
         statistics = OnlineStatistics.of(waves, config)
         prior = asdict(statistics)
     return {
