@@ -26,8 +26,8 @@ WHOLE_NUMBER_SCALES = (2**15, 2**23, 2**31)
 LOUDEST_OVERDRIVE = 2**8
 # Of two channels that say the same: least correlation, at which half of their power is common.
 MIN_CORRELATION = 0.5
-# A channel whose power is less than this share of the loudest one's counts as silent: 20 dB.
-MIN_CHANNEL_POWER = 0.01
+# A channel whose power is less than this share of the loudest one's counts as silent: 25 dB.
+MIN_CHANNEL_POWER = 0.003
 # Values read at a time: the length in a header is not believed, so no memory is reserved for it.
 BLOCK_VALUES = 2**22
 # From this length in its header on, a WAV was written by a program that did not know its length.

@@ -186,22 +186,22 @@ def _read_split(folders, split):
 def _list_chapters(folders, problems):
     """Yield the folders of chapters, each once, though links may lead to it from elsewhere."""
     known = set()
-    for folder in sorted(folders, key=os.path.islink):
-        for speaker in _list_folder(folder, problems):
-            if not os.path.isdir(speaker):
-                continue
-            for chapter in _list_folder(speaker, problems):
-                if not os.path.isdir(chapter):
-                    continue
-                stat = chapter.stat()
-                identity = stat.st_dev, stat.st_ino
-                if identity not in known:
-                    known.add(identity)
-                    yield chapter
+    # Two levels down; where there is a choice, a link is not what its folder is known by.
+    for _ in range(2):
+        paths = []
+        for folder in folders:
+            paths += _list_folder(folder, problems)
+        folders = sorted(filter(os.path.isdir, paths), key=os.path.islink)
+    for chapter in folders:
+        stat = chapter.stat()
+        identity = stat.st_dev, stat.st_ino
+        if identity not in known:
+            known.add(identity)
+            yield chapter
 
 
 def _list_folder(folder, problems):
-    """List what is in a folder, sorted, links last, without what is hidden."""
+    """List what is in a folder, sorted, without what is hidden."""
     try:
         # That it may be entered as well.
         os.stat(os.path.join(folder, os.curdir))
@@ -211,8 +211,7 @@ def _list_folder(folder, problems):
         problem = f"not readable ({error.strerror})"
         problems[folder] = CorpusError(problem, path=folder, cure=cure)
         return []
-    paths = [path for path in paths if not path.name.startswith(".")]
-    return sorted(paths, key=os.path.islink)
+    return [path for path in paths if not path.name.startswith(".")]
 
 
 def _is_transcript(path):
@@ -310,6 +309,8 @@ def _match(lines, recordings):
 
     lines_of = defaultdict(list)
     for key in keys:
+        if not lines:
+            break
         index = defaultdict(list)
         for path, stem in zip(recordings, stems, strict=True):
             if path not in lines_of:
