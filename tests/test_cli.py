@@ -264,7 +264,7 @@ def make_odd(corpus):
     (chapter / "8-1.trans.txt").write_bytes(b"8-1-0 CAF\xc9\n8-1-1 A\n8-1-1 B\nx/y A\n8-1-3 A\n")
     for number in (0, 1, 3):
         shutil.copy(corpus / "dev" / "7" / "1" / "7-1-0.flac", chapter / f"8-1-{number}.flac")
-    (chapter / "8-1-3.m4a").write_bytes(b"")
+    (chapter / "8-1-3.ogg").write_bytes(b"")
     (chapter / "8-1-4.m4a").write_bytes(b"no sound")
     (chapter / "._8-1-3.flac").write_bytes(b"Mac OS X")
     (chapter / f"{NOT_UTF8}.wma").write_bytes(b"")
@@ -272,7 +272,7 @@ def make_odd(corpus):
         "7-1-3": "no transcript for this audio file; write its line",
         "8-1-0": "8-1.trans.txt: line 1: not UTF-8 .*; save the file as UTF-8",
         "8-1-1": "8-1.trans.txt: line 3: .* another text in line 2; remove one of the two",
-        "8-1-3.m4a": "has the id of 8-1-3.flac, which is used; remove one of the two",
+        "8-1-3.ogg": "has the id of 8-1-3.flac, which is used; remove one of the two",
         "8-1-4": "no transcript",
         "caf\\udce9": "no transcript",
         "x/y": "8-1.trans.txt: line 4: no recording is called 'x/y'; write the name of a file",

@@ -132,8 +132,11 @@ def _check_file(path):
     # ValueError: a NUL, which no name holds.
     except (FileNotFoundError, NotADirectoryError, ValueError):
         stat = None
-    if stat is None or not S_ISREG(stat.st_mode):
+    if stat is None:
         raise AudioError("no such audio file", path=path, cure="name one, or copy it again")
+    if not S_ISREG(stat.st_mode):
+        problem = "no such audio file, but a folder or a pipe"
+        raise AudioError(problem, path=path, cure="name the files that are in it")
     if not stat.st_size:
         raise AudioError("not readable as audio (0 bytes)", path=path, cure="copy it again")
 

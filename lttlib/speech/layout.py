@@ -25,17 +25,18 @@ import soundfile
 from lttlib import Error
 from lttlib.files import disk_full_errors, printable
 
+# What libsndfile reads.
+READABLE_SUFFIXES = (
+    ".flac .wav .wave .bwf .rf64 .w64 .aif .aiff .aifc .caf .au .snd .sph .nist .wv1 .wv2 .voc"
+    " .ircam .paf .pvf .avr .ogg .oga .opus .mp3 .mp2"
+).split()
+# What it does not: the list of what was left out says how to convert it.
+OTHER_SUFFIXES = (
+    ".m4a .m4b .mp4 .aac .webm .weba .mka .mkv .mov .avi .3gp .3g2 .wma .amr .awb .ape .wv .tta"
+    " .shn .spx .ra .rm .ac3 .dsf .raw .pcm"
+).split()
 # Of several files with one name, the first of these is used.
-AUDIO_SUFFIXES = (
-    # What libsndfile reads.
-    *(".flac", ".wav", ".wave", ".bwf", ".rf64", ".w64", ".aif", ".aiff", ".aifc", ".caf"),
-    *(".au", ".snd", ".sph", ".nist", ".wv1", ".wv2", ".voc", ".ircam", ".paf", ".pvf", ".avr"),
-    *(".ogg", ".oga", ".opus", ".mp3", ".mp2"),
-    # What it does not: the list of what was left out says how to convert it.
-    *(".m4a", ".m4b", ".mp4", ".aac", ".webm", ".weba", ".mka", ".mkv", ".mov", ".avi", ".3gp"),
-    *(".3g2", ".wma", ".amr", ".awb", ".ape", ".wv", ".tta", ".shn", ".spx", ".ra", ".rm"),
-    *(".ac3", ".dsf", ".raw", ".pcm"),
-)
+AUDIO_SUFFIXES = READABLE_SUFFIXES + OTHER_SUFFIXES
 TRANSCRIPT_SUFFIX = ".trans.txt"
 UTF16_MARKS = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 
@@ -142,7 +143,8 @@ def _split_folders(root, split):
 def _missing_split(root, split):
     """Return the error for a split that `root` does not hold."""
     folders = _subfolders(root)
-    parents = [folder for folder in folders if _split_folders(folder, split)]
+    searchable = (folder for folder in folders if os.access(folder, os.R_OK | os.X_OK))
+    parents = [folder for folder in searchable if _split_folders(folder, split)]
     if parents:
         cure = f"did you mean the folder {parents[0]}?"
     else:
@@ -189,10 +191,10 @@ def _list_chapters(folders, problems):
     # Two levels down; where there is a choice, a link is not what its folder is known by.
     for _ in range(2):
         paths = []
-        for folder in folders:
+        for folder in sorted(folders, key=os.path.islink):
             paths += _list_folder(folder, problems)
-        folders = sorted(filter(os.path.isdir, paths), key=os.path.islink)
-    for chapter in folders:
+        folders = [path for path in paths if os.path.isdir(path)]
+    for chapter in sorted(folders, key=os.path.islink):
         stat = chapter.stat()
         identity = stat.st_dev, stat.st_ino
         if identity not in known:
@@ -236,7 +238,8 @@ def _drop_second_files(sounds, problems):
     recordings = {}
     for path in sorted(sounds, key=_preference):
         first = recordings.setdefault(_stem(path), path)
-        if first != path:
+        # Beside a sound, others may be its film, or what it was converted from.
+        if first != path and path.suffix.lower() in READABLE_SUFFIXES:
             problem = f"has the id of {first.name}, which is used"
             cure = "remove one of the two"
             problems[path] = CorpusError(problem, path=path, cure=cure)

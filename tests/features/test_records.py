@@ -300,7 +300,6 @@ def unusable(folder):
         (make_utterance(folder, 107, words="CAFÉ 1"), "'1', 'É'"),
         (make_utterance(folder, 108, words="A" * 60, wave=noise(8000)), "cannot carry"),
         (make_utterance(folder, 109, path=nothing), "0 samples"),
-        (make_utterance(folder, 111, wave=np.full(8000, 0.3)), "silence"),
         (replace(make_utterance(folder, 112), problem=problem), problem),
         (replace(make_utterance(folder, 113), text=None, text_problem=text_problem), text_problem),
         (make_utterance(folder, 114, path=folder / ("x" * 999)), "name too long"),
@@ -379,7 +378,7 @@ def test_corpus_with_names_of_every_kind_is_written_and_read(workspace):
     (other / "1-1.trans.txt").write_bytes(b"1-1-0 ONE\ncaf\xe9 TWO\ngone\xe9 TEN\n")
     shutil.copy(first / "1-1-0.flac", other)
     shutil.copy(first / "1-1-1.flac", other / os.fsdecode(b"caf\xe9.flac"))
-    (other / "1-1-0.m4a").write_bytes(b"no sound")
+    (other / "1-1-0.ogg").write_bytes(b"no sound")
 
     utterances = read_corpus(workspace / "corpus", "train")
     for cores in (1, 2):
@@ -388,11 +387,17 @@ def test_corpus_with_names_of_every_kind_is_written_and_read(workspace):
         assert result["examples"] == 10 and result["rejected"] == 2
         rejected = {row["id"]: row["file"] for row in read_rejected(folder)}
         place = f"{corpus}/caf\\udce9/1"
-        expected = {"1-1-0.m4a": f"{place}/1-1-0.m4a", "gone\\udce9": f"{place}/gone\\udce9.flac"}
+        expected = {"1-1-0.ogg": f"{place}/1-1-0.ogg", "gone\\udce9": f"{place}/gone\\udce9.flac"}
         assert rejected == expected
         names = ids(Records(folder).batches(4))
         assert {"1/1/1-1-0", "caf\\udce9/1/1-1-0", "caf\\udce9", "1-1-1"} <= set(names)
     assert write(utterances, folder, config=WORKSPACE_FEATURES)["shards_made"] == 0
+
+
+def test_sound_that_never_changes_is_silence(tmp_path, utterances):
+    utterances[3] = make_utterance(tmp_path, 3, wave=np.full(8000, 0.3))
+    assert write(utterances, tmp_path / "r")["rejected"] == 1
+    assert "silence" in read_rejected(tmp_path / "r")[0]["reason"]
 
 
 def test_damaged_sounds_are_listed_and_the_others_are_written(workspace):
@@ -683,7 +688,7 @@ def test_records_that_are_written_as_the_other_kind_are_made_again(tmp_path, utt
 def test_untranscribed_sounds_that_cannot_be_used_are_rejected_as_transcribed_ones_are(
     tmp_path, utterances
 ):
-    of_texts = ("transcript", "'1'", "cannot carry")
+    of_texts = ("transcript", "'1'", "cannot carry", "not UTF-8")
     of_sounds = {}
     for utterance, reason in unusable(tmp_path):
         if not any(part in reason for part in of_texts):

@@ -142,8 +142,11 @@ CASES = [
     ("two texts", CHAPTER | {"7/1/7-1.trans.txt": LINES + "7-1-1 HA\n"},
      {"7-1-0": HI["7-1-0"]},
      {"7-1-1": "7-1.trans.txt: line 3: .*another text in line 2; remove one"}),
-    ("two files of a name", CHAPTER | {"7/1/7-1-0.sph": "", "7/1/7-1-0.M4A": ""},
-     HI, {"7-1-0.sph": "the id of 7-1-0.flac.*; remove", "7-1-0.M4A": "the id of 7-1-0.flac"}),
+    ("two files of a name", CHAPTER | {"7/1/7-1-0.sph": "", "7/1/7-1-0.WAV": ""},
+     HI, {"7-1-0.sph": "the id of 7-1-0.flac.*; remove", "7-1-0.WAV": "the id of 7-1-0.flac"}),
+    ("films, and sounds that were converted", CHAPTER | {
+        "7/1/7-1-0.mp4": "", "7/1/7-1-1.m4a": "", "7/1/7-1-2.m4a": "",
+    }, HI | {"7-1-2": ("7/1/7-1-2.m4a", None)}, {}),
     ("ids of a folder", NUMBERED | {"7/2/0.flac": "", "7/2/1.flac": ""},
      {"7/1/0": ("7/1/0.flac", "HI"), "7/2/0": ("7/2/0.flac", "HO"), "1": ("7/2/1.flac", None)}, {}),
     ("ids of a folder, a file missing",
