@@ -277,6 +277,7 @@ def _add_evaluate(commands):
     evaluate.set_defaults(command=_evaluate)
 
 
+MAX_REMARKS = 10
 DECODER_OPTIONS = ("lm", "lexicon", "lm_weight", "word_score", "beam_width")
 
 
@@ -313,6 +314,11 @@ def _evaluate(arguments):
         result = recognition.evaluate(model, utterances, decoder, cores=None)
     for item in result["rejected"]:
         print(f"ltt: left out: {item['id']}: {item['reason']}", file=sys.stderr)
+    remarks = result.get("remarks", [])
+    for remark in remarks[:MAX_REMARKS]:
+        print(f"ltt: {remark}", file=sys.stderr)
+    if len(remarks) > MAX_REMARKS:
+        print(f"ltt: {len(remarks) - MAX_REMARKS} others like it", file=sys.stderr)
     for item in result.get("lexicon_rejected", ()):
         print(f"ltt: not in the lexicon: {item['word']}: {item['reason']}", file=sys.stderr)
     if arguments.json:

@@ -292,6 +292,17 @@ def test_evaluate_scores_what_it_can_and_lists_the_rest(noise, tmp_path, capsys)
         json.dumps(item, ensure_ascii=False).encode()
 
 
+def test_evaluate_says_which_channels_it_leaves_out(noise, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(cli, "MAX_REMARKS", 2)
+    corpus = shutil.copytree(noise / "corpus", tmp_path / "corpus")
+    for path in sounds(tmp_path):
+        soundfile.write(path, 0.1 * np.random.default_rng(0).normal(size=(8000, 2)), 8000)
+    lines, err = run_cli(capsys, "evaluate", noise / "pupil", corpus, "dev", "--json")
+    remarks = [f"{path}: channels differ, left out: 2" for path in sounds(tmp_path)[:3]]
+    assert json.loads("\n".join(lines))["remarks"] == remarks
+    assert f"ltt: {remarks[0]}\nltt: {remarks[1]}\nltt: 1 others like it\n" in err
+
+
 def test_evaluate_of_a_corpus_of_which_nothing_can_be_used_names_a_file_and_a_cure(
     noise, tmp_path, capsys
 ):

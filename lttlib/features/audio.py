@@ -83,6 +83,14 @@ def load_audio(path, sampling_rate: int, speed: float = 1.0) -> np.ndarray:
     AudioWarning
         If a channel that is not silent is left out.
     """
+    wave, remark = read_audio(path, sampling_rate, speed)
+    if remark:
+        warnings.warn(remark, AudioWarning, stacklevel=2)
+    return wave
+
+
+def read_audio(path, sampling_rate, speed=1.0):
+    """Read a sound file as `load_audio` does; what that would warn of comes second, or None."""
     path = Path(path)
     try:
         _check_file(path)
@@ -91,7 +99,7 @@ def load_audio(path, sampling_rate: int, speed: float = 1.0) -> np.ndarray:
         with soundfile.SoundFile(path if os.name == "nt" else os.fsencode(path)) as file:
             rate = file.samplerate
             remarks = file.extra_info
-            wave = _read_voice(file, path)
+            wave, omitted = _read_voice(file)
     except OSError as error:
         problem = f"not readable ({error.strerror})"
         cure = "give yourself the right to read it, or copy it again"
@@ -122,7 +130,9 @@ def load_audio(path, sampling_rate: int, speed: float = 1.0) -> np.ndarray:
         wave = soxr.resample(wave, rate * speed, sampling_rate)
     if not len(wave):
         raise AudioError("holds no sound (0 samples)", path=path, cure="record again")
-    return wave
+    if not len(omitted):
+        return wave, None
+    return wave, f"{path}: channels differ, left out: {', '.join(map(str, omitted))}"
 
 
 def _check_file(path):
@@ -150,24 +160,24 @@ def _conversion(path):
     return f"was it copied whole? If so, convert it: `ffmpeg {options}-i {source} {result}`"
 
 
-def _read_voice(file, path):
-    """Read the samples of a file as one channel: the mean of those that say the same."""
+def _read_voice(file):
+    """Read the samples of a file as one channel: the mean of those that say the same.
+
+    The numbers of the others, from 1 on, come second, but for those that are silent.
+    """
     mean, covariance = _read(file, slice(None))
     # What is not finite has no level; the mean shows it.
     if file.channels == 1 or not np.isfinite(covariance).all():
-        return mean
+        return mean, ()
     same = _same_voice(covariance)
     if same.all():
-        return mean
+        return mean, ()
 
     power = np.diag(covariance)
     omitted = np.flatnonzero(~same & (power >= MIN_CHANNEL_POWER * power.max())) + 1
-    if len(omitted):
-        problem = f"{path}: channels differ, left out: {', '.join(map(str, omitted))}"
-        warnings.warn(problem, AudioWarning, stacklevel=3)
     file.seek(0)
     voice, _ = _read(file, np.flatnonzero(same))
-    return voice
+    return voice, omitted
 
 
 def _same_voice(covariance):

@@ -11,8 +11,9 @@ from contextlib import contextmanager, nullcontext
 import numpy as np
 
 from lttlib import Error
-from lttlib.features.audio import AudioError, load_audio
+from lttlib.features.audio import AudioError, load_audio, read_audio
 from lttlib.features.spectral import extract
+from lttlib.files import printable
 from lttlib.speech import text
 
 # Of a full scale of 1.
@@ -40,8 +41,9 @@ def make_example(utterance, config, alphabet=None, speed=1.0, untranscribed=Fals
 
     Returns
     -------
-    dict with id, speaker, text (str), features (float32 [frames, channels]), seconds (float), and
-    labels (list of int) where there is an alphabet.
+    dict with id, speaker, text (str), features (float32 [frames, channels]), seconds (float),
+    remark (None, or what `load_audio` would warn of), and labels (list of int) where there is an
+    alphabet.
 
     Raises
     ------
@@ -55,13 +57,14 @@ def make_example(utterance, config, alphabet=None, speed=1.0, untranscribed=Fals
     labels = _labels(words, alphabet) if alphabet else []
 
     # What every example has, to learn from or to score by.
-    wave = load_audio(utterance.audio, config.sampling_rate, speed)
+    wave, remark = read_audio(utterance.audio, config.sampling_rate, speed)
     example = {
         "id": utterance.id if speed == 1 else f"{utterance.id}@{speed:g}",
         "speaker": utterance.speaker,
         "text": words,
         "features": extract(wave, config),
         "seconds": len(wave) / config.sampling_rate,
+        "remark": printable(remark) if remark else None,
     }
     if not alphabet:
         return example

@@ -96,8 +96,13 @@ def plan(tasks, folder: Path, config, alphabet, *, untranscribed, shard_size) ->
     return shards
 
 
-def write(shard: Shard, results, bar) -> None:
-    """Write a shard and its index from what `make_examples` yields for its tasks."""
+def write(shard: Shard, results, bar) -> list:
+    """Write a shard and its index from what `make_examples` yields for its tasks.
+
+    Returns
+    -------
+    list of str: the remarks of examples.
+    """
     import tensorflow as tf
 
     # Without an index, a shard that is begun does not count.
@@ -106,6 +111,7 @@ def write(shard: Shard, results, bar) -> None:
 
     entries = []
     rejected = []
+    remarks = []
     seconds = 0.0
     digest = hashlib.sha256()
     with atomic_write(shard.path) as temporary, tf.io.TFRecordWriter(str(temporary)) as writer:
@@ -119,6 +125,8 @@ def write(shard: Shard, results, bar) -> None:
             digest.update(record)
             entries.append(_row(example))
             seconds += example["seconds"]
+            if example["remark"]:
+                remarks.append(example["remark"])
 
     index = {
         "bytes": shard.path.stat().st_size,
@@ -135,6 +143,7 @@ def write(shard: Shard, results, bar) -> None:
     # The fingerprint holds times of sound files: within the checksum, it would make that of every
     # copy of a corpus another one.
     write_json(index_path, {"fingerprint": shard.fingerprint} | with_checksum(index))
+    return remarks
 
 
 def _row(example):

@@ -32,10 +32,10 @@ def evaluate(model, utterances, decoder="greedy", cores=1) -> dict:
     -------
     dict
         What `score` returns, and real_time_factor (seconds of processing per second of speech),
-        decoder (its name, or a dict of name and fields) and rejected (a list; empty unless an
-        utterance could not be used). A decoder with a lexicon adds out_of_lexicon (percent and
-        words of the references that it cannot write) and lexicon_rejected (a list of words that
-        have no spelling).
+        decoder (its name, or a dict of name and fields), rejected (a list; empty unless an
+        utterance could not be used) and, if there are any, remarks (a list). A decoder with a
+        lexicon adds out_of_lexicon (percent and words of the references that it cannot write) and
+        lexicon_rejected (a list of words that have no spelling).
     """
     if isinstance(decoder, str):
         decoder = make_decoder(decoder)
@@ -51,6 +51,8 @@ def evaluate(model, utterances, decoder="greedy", cores=1) -> dict:
     result["real_time_factor"] = transcripts.seconds / transcripts.audio_seconds
     result["decoder"] = describe_decoder(decoder)
     result["rejected"] = transcripts.rejected
+    if transcripts.remarks:
+        result["remarks"] = transcripts.remarks
     if words is not None:
         result["out_of_lexicon"] = out_of_lexicon(references, words)
         result["lexicon_rejected"] = lexicon_rejected

@@ -88,6 +88,8 @@ class SplitLogits:
     rejected : list of dict
         id, file and reason of what cannot be scored: unreadable sound, or no transcript. Nothing
         else is left out; silence, for example, is scored.
+    remarks : list of str
+        What is to be known of recordings that are scored: channels that were left out.
     seconds, audio_seconds : float
         Time for features and network, and length of the speech.
     """
@@ -96,6 +98,7 @@ class SplitLogits:
     utterances: list = field(default_factory=list)
     logits: list = field(default_factory=list)
     rejected: list = field(default_factory=list)
+    remarks: list = field(default_factory=list)
     seconds: float = 0.0
     audio_seconds: float = 0.0
 
@@ -108,7 +111,7 @@ class Transcripts:
     ----------
     pairs : list of (speech.Utterance, str)
         Utterances and hypotheses, in the order given.
-    rejected : list of dict
+    rejected, remarks : list
         As in `SplitLogits`.
     seconds, audio_seconds : float
         Time for features, network and decoder, and length of the speech.
@@ -118,6 +121,7 @@ class Transcripts:
     rejected: list
     seconds: float
     audio_seconds: float
+    remarks: list = field(default_factory=list)
 
 
 def compute_logits(model, utterances, cores=1) -> SplitLogits:
@@ -170,6 +174,8 @@ def _add_utterances(split, utterances, config, pool):
             continue
         split.utterances.append(utterance)
         split.audio_seconds += example["seconds"]
+        if example["remark"]:
+            split.remarks.append(example["remark"])
         features.append(example["features"])
     return features
 
@@ -196,7 +202,7 @@ def decode(split, decoder="greedy") -> Transcripts:
         (text,) = decoder([logits], [len(logits)], split.alphabet)
         pairs.append((utterance, text))
     seconds = split.seconds + time.perf_counter() - started
-    return Transcripts(pairs, split.rejected, seconds, split.audio_seconds)
+    return Transcripts(pairs, split.rejected, seconds, split.audio_seconds, remarks=split.remarks)
 
 
 def transcribe_split(model, utterances, decoder="greedy", cores=1) -> Transcripts:

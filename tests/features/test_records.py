@@ -23,6 +23,7 @@ from damage import content as contents_of
 
 from lttlib import Error
 from lttlib.features import (
+    AudioWarning,
     FeatureConfig,
     Records,
     RecordsError,
@@ -398,6 +399,15 @@ def test_sound_that_never_changes_is_silence(tmp_path, utterances):
     utterances[3] = make_utterance(tmp_path, 3, wave=np.full(8000, 0.3))
     assert write(utterances, tmp_path / "r")["rejected"] == 1
     assert "silence" in read_rejected(tmp_path / "r")[0]["reason"]
+
+
+def test_channels_that_are_left_out_are_told_once_for_all_recordings(tmp_path, utterances):
+    for number in (3, 5, 7):
+        utterances[number] = make_utterance(tmp_path, number, wave=noise((8000, 2)))
+    expected = f"{utterances[3].audio}: channels differ, left out: 2; 2 others like it"
+    with pytest.warns(AudioWarning) as caught:
+        write(utterances, tmp_path / "r", speeds=SPEEDS, shard_size=4)
+    assert [str(warning.message) for warning in caught] == [expected]
 
 
 def test_damaged_sounds_are_listed_and_the_others_are_written(workspace):
