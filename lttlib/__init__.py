@@ -27,7 +27,10 @@ class Error(ValueError):
 
     def __init__(self, problem, path=None, cure=None):
         message = problem if path is None else f"{path}: {problem}"
-        super().__init__(message if cure is None else f"{message}; {cure}")
+        if cure is not None:
+            message = f"{message}; {cure}"
+        # Of names that are not UTF-8, the escapes: streams and files refuse anything else.
+        super().__init__(message.encode("utf-8", "backslashreplace").decode())
         self.problem = problem
         self.path = path
         self.cure = cure

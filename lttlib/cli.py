@@ -4,6 +4,7 @@ import argparse
 import contextlib
 import json
 import sys
+import warnings
 from pathlib import Path
 
 from lttlib import Error
@@ -19,6 +20,11 @@ def main(argv=None):
     refuses on purpose becomes one line on stderr; an error that nobody foresaw keeps its traceback.
     """
     arguments = parser().parse_args(argv)
+    for stream in (sys.stdout, sys.stderr):
+        # A name that is not UTF-8 is printed as its escapes.
+        with contextlib.suppress(AttributeError):
+            stream.reconfigure(errors="backslashreplace")
+    warnings.formatwarning = _format_warning
     try:
         return arguments.command(arguments)
     except KeyboardInterrupt:
@@ -27,6 +33,13 @@ def main(argv=None):
     except (Error, OSError) as error:
         print(f"ltt: error: {error}", file=sys.stderr)
         return 2
+
+
+def _format_warning(message, category, filename, lineno, line=None):
+    """One line for a warning of lttlib, which is of a file and not of a line of code."""
+    if category.__module__.startswith("lttlib."):
+        return f"ltt: {message}\n"
+    return f"{filename}:{lineno}: {category.__name__}: {message}\n"
 
 
 def parser():
@@ -218,14 +231,33 @@ def _deploy(arguments):
 
 
 def _calibration_waves(root, split, sampling_rate):
-    """Waves of utterances from all over a split, as many as the scales of a model need."""
+    """Waves of utterances from all over a split, as many as the scales of a model need.
+
+    What cannot be used is named, and others are taken in its place.
+    """
     from lttlib import features, speech
     from lttlib.models.litert import CALIBRATION_UTTERANCES
 
     utterances = speech.read_corpus(root, split)
     step = max(1, len(utterances) // CALIBRATION_UTTERANCES)
-    chosen = utterances[::step][:CALIBRATION_UTTERANCES]
-    return [features.load_audio(utterance.audio, sampling_rate) for utterance in chosen]
+    in_turn = [item for start in range(step) for item in utterances[start::step]]
+    waves = []
+    rejected = 0
+    for utterance, wave, reason in features.load_waves(in_turn, sampling_rate):
+        if reason:
+            rejected += 1
+            print(f"ltt: left out: {utterance.id}: {reason}", file=sys.stderr)
+        else:
+            waves.append(wave)
+        if len(waves) == CALIBRATION_UTTERANCES:
+            break
+    if not waves:
+        problem = f"none of {rejected} recordings of {split} can be listened to"
+        raise Error(problem, path=root, cure="name a split of speech")
+    minutes = sum(map(len, waves)) / sampling_rate / 60
+    heard = f"{len(waves)} recordings, {minutes:.1f} minutes, of {split}"
+    print(f"ltt: listened to {heard}; {rejected} left out", file=sys.stderr)
+    return waves
 
 
 def _add_evaluate(commands):
@@ -295,6 +327,7 @@ def _evaluate(arguments):
         normalise = arguments.normalise
         result = recognition.evaluate(model, utterances, decoder, cores=None, normalise=normalise)
     _complain("left out", [f"{item['id']}: {item['reason']}" for item in result["rejected"]])
+    _complain("remark", result.get("remarks", ()))
     missing = result.get("lexicon_rejected", ())
     _complain("not in the lexicon", [f"{item['word']}: {item['reason']}" for item in missing])
     _complain("lexicon", result.get("lexicon_advice", ()))

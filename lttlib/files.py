@@ -123,7 +123,8 @@ def write_json(path, value) -> None:
     # No text of a value holds a line break: JSON writes it as \\n.
     text = NUMBERS.sub(lambda match: " ".join(match[0].split()), text)
     with atomic_write(path) as temporary:
-        temporary.write_text(f"{text}\n", encoding="utf-8")
+        # A lone surrogate, of a name that is not UTF-8, is written as JSON escapes it.
+        temporary.write_text(f"{text}\n", encoding="utf-8", errors="backslashreplace")
 
 
 def parse_json(text) -> dict:
@@ -188,6 +189,11 @@ def fingerprint(*contents) -> str:
     for content in contents:
         digest.update(content)
     return digest.hexdigest()
+
+
+def printable(path) -> str:
+    """Return a path as text that any file can hold: of bytes that are not UTF-8, the escapes."""
+    return str(path).encode("utf-8", "backslashreplace").decode()
 
 
 def progress(items=None, **options):

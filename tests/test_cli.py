@@ -1,7 +1,10 @@
 """The command: quick help, one-line errors, and results that a program can read."""
 
 import gzip
+import io
 import json
+import os
+import re
 import shutil
 import subprocess
 import sys
@@ -14,8 +17,9 @@ from builders import PARAMETERS, noise_wave, write_notebook
 
 from lttlib import cli, course, models, recognition
 from lttlib.course import notebooks, report, sweep
+from lttlib.device import Recogniser
 from lttlib.features import FeatureConfig
-from lttlib.models import Model
+from lttlib.models import Model, litert
 from lttlib.network import ConvNet, ConvSpec, quantize_kernels
 from lttlib.recognition import estimate_ngrams, write_arpa
 from lttlib.speech import read_corpus
@@ -266,6 +270,95 @@ def test_transcribe_reports_what_it_cannot_use_and_reads_the_rest(noise, tmp_pat
     assert again[0] == lines[0]
 
 
+NOT_UTF8 = os.fsdecode(b"caf\xe9")
+
+
+def test_transcribe_prints_names_that_are_not_utf8_and_goes_on(noise, tmp_path, capsys):
+    whole = sounds(noise)
+    shutil.copy(whole[0], tmp_path / f"{NOT_UTF8}.flac")
+    files = [tmp_path / f"{NOT_UTF8}.wav", tmp_path / f"{NOT_UTF8}.flac", whole[1]]
+    lines, err = run_cli(capsys, "transcribe", noise / "pupil", *files, code=1)
+    assert [line.split("\t")[0] for line in lines] == [f"{tmp_path}/caf\\udce9.flac", whole[1]]
+    assert "caf\\udce9.wav: no such audio file" in err and err.count("\n") == 1
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "ascii"])
+def test_streams_of_any_encoding_take_any_name(noise, monkeypatch, encoding):
+    streams = {}
+    for name in ("stdout", "stderr"):
+        streams[name] = io.TextIOWrapper(io.BytesIO(), encoding=encoding)
+        monkeypatch.setattr(sys, name, streams[name])
+    assert cli.main(["transcribe", str(noise / "pupil"), NOT_UTF8, "né"]) == 1
+    streams["stderr"].flush()
+    err = streams["stderr"].buffer.getvalue().decode(encoding)
+    assert "caf\\udce9: no such" in err and ("n\\xe9" if encoding == "ascii" else "né") in err
+
+
+def test_transcribe_says_which_channels_it_leaves_out(noise, tmp_path):
+    random = np.random.default_rng(0)
+    soundfile.write(tmp_path / "x.wav", 0.1 * random.normal(size=(8000, 2)), 8000)
+    command = [sys.executable, "-m", "lttlib.cli", "transcribe", noise / "pupil", "x.wav"]
+    run = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert "ltt: x.wav: channels differ, left out: 2\n" in run.stderr
+
+
+def make_odd(corpus):
+    """Add to a corpus what cannot be used; return the ids of that, and patterns of the reasons."""
+    chapter = corpus / "dev" / "8" / "1"
+    chapter.mkdir(parents=True)
+    (chapter / "8-1.trans.txt").write_bytes(b"8-1-0 CAF\xc9\n8-1-1 A\n8-1-1 B\nx/y A\n8-1-3 A\n")
+    for number in (0, 1, 3):
+        shutil.copy(corpus / "dev" / "7" / "1" / "7-1-0.flac", chapter / f"8-1-{number}.flac")
+    (chapter / "8-1-3.ogg").write_bytes(b"")
+    (chapter / "8-1-4.m4a").write_bytes(b"no sound")
+    (chapter / "._8-1-3.flac").write_bytes(b"Mac OS X")
+    (chapter / f"{NOT_UTF8}.wma").write_bytes(b"")
+    return {
+        "7-1-3": "no transcript for this audio file; write its line",
+        "8-1-0": "8-1.trans.txt: line 1: not UTF-8 .*; save the file as UTF-8",
+        "8-1-1": "8-1.trans.txt: line 3: .* another text in line 2; remove one of the two",
+        "8-1-3.ogg": "has the id of 8-1-3.flac, which is used; remove one of the two",
+        "8-1-4": "no transcript",
+        "caf\\udce9": "no transcript",
+        "x/y": "8-1.trans.txt: line 4: no recording is called 'x/y'; write the name of a file",
+    }
+
+
+def test_evaluate_scores_what_it_can_and_lists_the_rest(noise, tmp_path, capsys):
+    corpus = shutil.copytree(noise / "corpus", tmp_path / "corpus")
+    reasons = make_odd(corpus)
+    lines, err = run_cli(capsys, "evaluate", noise / "pupil", corpus, "dev", "--json")
+    result = json.loads("\n".join(lines))
+    assert result["utterances"] == 4
+    assert {item["id"] for item in result["rejected"]} == reasons.keys()
+    for item in result["rejected"]:
+        assert re.search(reasons[item["id"]], item["reason"]) and item["file"].startswith("/")
+        assert f"ltt: left out: {item['id']}: {item['reason']}\n" in err
+        json.dumps(item, ensure_ascii=False).encode()
+
+
+def test_evaluate_says_which_channels_it_leaves_out(noise, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(cli, "MAX_REMARKS", 2)
+    corpus = shutil.copytree(noise / "corpus", tmp_path / "corpus")
+    for path in sounds(tmp_path):
+        soundfile.write(path, 0.1 * np.random.default_rng(0).normal(size=(8000, 2)), 8000)
+    lines, err = run_cli(capsys, "evaluate", noise / "pupil", corpus, "dev", "--json")
+    remarks = [f"{path}: channels differ, left out: 2" for path in sounds(tmp_path)[:3]]
+    assert json.loads("\n".join(lines))["remarks"] == remarks
+    assert f"ltt: {remarks[0]}\nltt: {remarks[1]}\nltt: 1 others like it\n" in err
+
+
+def test_evaluate_of_a_corpus_of_which_nothing_can_be_used_names_a_file_and_a_cure(
+    noise, tmp_path, capsys
+):
+    corpus = shutil.copytree(noise / "corpus", tmp_path / "corpus")
+    for path in corpus.rglob("*.flac"):
+        path.write_bytes(b"\0\0\0\x1cftypM4A ")
+    problem = "7-1-0.flac: none of 4 utterances can be used; the first: "
+    assert_refuses(capsys, problem, "evaluate", noise / "pupil", corpus, "dev")
+    assert_refuses(capsys, "ffmpeg -i ", "evaluate", noise / "pupil", corpus, "dev")
+
+
 def evaluated(model, noise, capsys):
     """The result of `ltt evaluate --json`, less what depends on the clock."""
     lines, _ = run_cli(capsys, "evaluate", model, noise / "corpus", "dev", "--json")
@@ -499,6 +592,53 @@ def test_deploy_writes_what_measures_and_transcribes_like_its_model(noise, tmp_p
     lines, err = run_cli(capsys, "transcribe", *words)
     streamed, progress = run_cli(capsys, "transcribe", "--chunk", 70, *words)
     assert streamed == lines and " s  " in progress and not err
+
+
+def test_deploy_listens_to_what_records_would_take_and_says_how_much(noise, tmp_path, capsys):
+    corpus = shutil.copytree(noise / "corpus", tmp_path / "corpus")
+    words = ["deploy", noise / "pupil", "--form", "int8", "--speech", corpus, "dev"]
+    run_cli(capsys, *words, "--out", tmp_path / "a.tflite")
+    chapter = corpus / "dev" / "7" / "1"
+    soundfile.write(chapter / "7-0-0.flac", np.zeros(8000), 8000)
+    soundfile.write(chapter / "7-1-8.flac", np.sign(np.arange(8000.0) % 7 - 3), 8000)
+    (chapter / "7-1-9.flac").write_bytes(b"no sound")
+    _, err = run_cli(capsys, *words, "--out", tmp_path / "b.tflite")
+    assert err.splitlines()[-1] == "ltt: listened to 4 recordings, 0.1 minutes, of dev; 3 left out"
+    for name, reason in (("7-0-0", "silence"), ("7-1-8", "clipped"), ("7-1-9", "not readable")):
+        assert re.search(f"ltt: left out: {name}: .*{reason}.*; ", err)
+    assert (tmp_path / "a.tflite").read_bytes() == (tmp_path / "b.tflite").read_bytes()
+
+
+@pytest.mark.parametrize("form", ["int8", "float32"])
+def test_deploy_of_a_model_that_could_listen_to_nothing_is_refused(noise, tmp_path, capsys, form):
+    corpus = shutil.copytree(noise / "corpus", tmp_path / "corpus")
+    for path in sounds(tmp_path):
+        soundfile.write(path, np.zeros(8000), 8000)
+    path = tmp_path / "a.tflite"
+    words = ["deploy", noise / "pupil", "--form", form, "--speech", corpus, "dev", "--out", path]
+    out, err = run_cli(capsys, *words, code=2)
+    *listed, last = err.splitlines()
+    assert out == [] and not path.exists() and len(listed) == 4
+    assert last == (
+        f"ltt: error: {corpus}: none of 4 recordings of dev can be listened to; "
+        "name a split of speech"
+    )
+
+
+def test_deploy_takes_other_recordings_in_place_of_those_that_it_cannot_use(
+    noise, tmp_path, capsys, monkeypatch
+):
+    monkeypatch.setattr(litert, "CALIBRATION_UTTERANCES", 2)
+    corpus = shutil.copytree(noise / "corpus", tmp_path / "corpus")
+    words = ["deploy", noise / "pupil", "--speech", corpus, "dev", "--out", tmp_path / "a.tflite"]
+    chosen = [soundfile.info(path).duration for path in sounds(noise)]
+    for missing, expected in ((), (0, 2)), ((2,), (0, 1)), ((0, 2), (1, 3)):
+        for number in missing:
+            (corpus / "dev" / "7" / "1" / f"7-1-{number}.flac").write_bytes(b"no sound")
+        run_cli(capsys, *words)
+        listened = Recogniser(tmp_path / "a.tflite").metadata["listened"]
+        seconds = sum(chosen[number] for number in expected)
+        assert listened == {"utterances": 2, "seconds": pytest.approx(seconds)}
 
 
 def test_deploy_without_speech_cannot_be_int8_nor_stream(noise, tmp_path, capsys):

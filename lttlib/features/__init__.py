@@ -3,8 +3,14 @@
 TensorFlow is imported where it is needed, not before.
 """
 
-from lttlib.features.audio import AudioError, load_audio
-from lttlib.features.examples import make_example, make_examples, workers
+from lttlib.features.audio import AudioError, AudioWarning, load_audio
+from lttlib.features.examples import (
+    check_sound,
+    load_waves,
+    make_example,
+    make_examples,
+    workers,
+)
 from lttlib.features.normalisation import find_speech, normalise
 from lttlib.features.records import Records, RecordsError, fold_seeds, write_records
 from lttlib.features.shards import Entry

@@ -1,7 +1,11 @@
 """A sound file as one channel of samples, or an error that names what is wrong with it."""
 
+import os
 import re
+import shlex
+import warnings
 from pathlib import Path
+from stat import S_ISREG
 
 import numpy as np
 import soundfile
@@ -16,6 +20,14 @@ MAX_SAMPLING_RATE = 1_000_000
 MAX_SAMPLES = 2**28
 # Full scale is 1; the square of a louder spectrum overflows float32.
 MAX_AMPLITUDE = 1e12
+# Full scales of whole numbers of 16, 24 and 32 bits. Programs write them as floats, unscaled, which
+# are louder than any sound that was only driven too high.
+WHOLE_NUMBER_SCALES = (2**15, 2**23, 2**31)
+LOUDEST_OVERDRIVE = 2**8
+# Of two channels that say the same: least correlation, at which half of their power is common.
+MIN_CORRELATION = 0.5
+# A channel whose power is less than this share of the loudest one's counts as silent: 25 dB.
+MIN_CHANNEL_POWER = 0.003
 # Values read at a time: the length in a header is not believed, so no memory is reserved for it.
 BLOCK_VALUES = 2**22
 # From this length in its header on, a WAV was written by a program that did not know its length.
@@ -26,6 +38,9 @@ SHORTENED = r"(?:data|SSND) : (\d+) \(should be"
 SPHERE_HEADER = 1024
 SPHERE_SAMPLES = rb"\nsample_count -i (\d+)"
 SPHERE_COMPRESSION = rb"\nsample_coding -s\d+ \S*embedded-(\w+)"
+# Files of samples without a header, and what ffmpeg has to be told of them.
+RAW_SUFFIXES = (".raw", ".pcm")
+RAW_OPTIONS = "-f s16le -ar 16000 -ac 1 "
 # Of Ogg: bytes of the longest page, and the flag of the last one of a stream.
 OGG_PAGE = 65307
 OGG_LAST = 4
@@ -35,14 +50,19 @@ class AudioError(Error):
     """A sound file that cannot be used."""
 
 
+class AudioWarning(UserWarning):
+    """A sound file of which a part is not used."""
+
+
 def load_audio(path, sampling_rate: int, speed: float = 1.0) -> np.ndarray:
     """Read a sound file as one channel at a given rate.
 
     Parameters
     ----------
     path : path-like
-        Any file that libsndfile reads (FLAC, WAV, Opus, uncompressed NIST SPHERE, ...). Several
-        channels are averaged.
+        Any file that libsndfile reads (FLAC, WAV, Opus, uncompressed NIST SPHERE, ...). Channels
+        are averaged that say the same as the first one; if that is silent, as the loudest one.
+        Others, which are silent, in opposite phase or of another voice, are left out.
     sampling_rate : int
         Hz of the result.
     speed : float
@@ -50,28 +70,47 @@ def load_audio(path, sampling_rate: int, speed: float = 1.0) -> np.ndarray:
 
     Returns
     -------
-    float32 array [samples], full scale is 1.
+    float32 array [samples], full scale is 1. Floating-point samples beyond that are scaled to it.
 
     Raises
     ------
     AudioError
         If the file is missing, unreadable, cut short, empty, too long, or holds values that are
         not finite.
-    """
-    path = Path(path)
-    if not path.is_file():
-        raise AudioError("no such audio file", path=path, cure="name one, or copy it again")
 
-    # TypeError: a name in .raw, which has no header.
+    Warns
+    -----
+    AudioWarning
+        If a channel that is not silent is left out.
+    """
+    wave, remark = read_audio(path, sampling_rate, speed)
+    if remark:
+        warnings.warn(remark, AudioWarning, stacklevel=2)
+    return wave
+
+
+def read_audio(path, sampling_rate, speed=1.0):
+    """Read a sound file as `load_audio` does; what that would warn of comes second, or None."""
+    path = Path(path)
     try:
+        _check_file(path)
         _check_sphere_coding(path)
-        with soundfile.SoundFile(path) as file:
+        # As bytes: soundfile cannot encode a name that is not UTF-8.
+        with soundfile.SoundFile(path if os.name == "nt" else os.fsencode(path)) as file:
             rate = file.samplerate
             remarks = file.extra_info
-            wave = _read_mean_of_channels(file)
-    except (OSError, soundfile.SoundFileError, TypeError) as error:
-        problem = f"not readable as audio ({error})"
-        raise AudioError(problem, path=path, cure="was it copied whole?") from error
+            wave, omitted = _read_voice(file)
+    except OSError as error:
+        problem = f"not readable ({error.strerror})"
+        cure = "give yourself the right to read it, or copy it again"
+        raise AudioError(problem, path=path, cure=cure) from error
+    except soundfile.SoundFileError as error:
+        # Without the file's name, which the message begins with anyway.
+        problem = f"not readable as audio ({getattr(error, 'error_string', error)})"
+        raise AudioError(problem, path=path, cure=_conversion(path)) from error
+    except TypeError as error:  # a name in .raw
+        problem = "not readable as audio (samples without a header)"
+        raise AudioError(problem, path=path, cure=_conversion(path)) from error
 
     # Whole, and no more than is sensible, also once it is resampled.
     longest = min(MAX_SAMPLES, MAX_SAMPLES * rate * speed / sampling_rate)
@@ -84,26 +123,110 @@ def load_audio(path, sampling_rate: int, speed: float = 1.0) -> np.ndarray:
         problem = "holds values that are not finite (NaN or infinity), or beyond all sound"
         raise AudioError(problem, path=path, cure="record again")
 
+    if file.subtype in ("FLOAT", "DOUBLE"):
+        wave = _scale(wave)
+
     if rate * speed != sampling_rate:
         wave = soxr.resample(wave, rate * speed, sampling_rate)
     if not len(wave):
         raise AudioError("holds no sound (0 samples)", path=path, cure="record again")
-    return wave
+    if not len(omitted):
+        return wave, None
+    return wave, f"{path}: channels differ, left out: {', '.join(map(str, omitted))}"
 
 
-def _read_mean_of_channels(file):
-    """Read all samples, block by block to the end or somewhat beyond `MAX_SAMPLES`."""
+def _check_file(path):
+    """Raise an `AudioError` if there is no file, or nothing in it."""
+    try:
+        stat = path.stat()
+    # ValueError: a NUL, which no name holds.
+    except (FileNotFoundError, NotADirectoryError, ValueError):
+        stat = None
+    if stat is None:
+        raise AudioError("no such audio file", path=path, cure="name one, or copy it again")
+    if not S_ISREG(stat.st_mode):
+        problem = "no such audio file, but a folder or a pipe"
+        raise AudioError(problem, path=path, cure="name the files that are in it")
+    if not stat.st_size:
+        raise AudioError("not readable as audio (0 bytes)", path=path, cure="copy it again")
+
+
+def _conversion(path):
+    """The cure for a file that libsndfile does not read."""
+    options = RAW_OPTIONS if path.suffix.lower() in RAW_SUFFIXES else ""
+    suffix = ".wav" if path.suffix.lower() == ".flac" else ".flac"
+    source = shlex.quote(path.name)
+    result = shlex.quote(path.with_suffix(suffix).name)
+    return f"was it copied whole? If so, convert it: `ffmpeg {options}-i {source} {result}`"
+
+
+def _read_voice(file):
+    """Read the samples of a file as one channel: the mean of those that say the same.
+
+    The numbers of the others, from 1 on, come second, but for those that are silent.
+    """
+    mean, covariance = _read(file, slice(None))
+    # What is not finite has no level; the mean shows it.
+    if file.channels == 1 or not np.isfinite(covariance).all():
+        return mean, ()
+    same = _same_voice(covariance)
+    if same.all():
+        return mean, ()
+
+    power = np.diag(covariance)
+    omitted = np.flatnonzero(~same & (power >= MIN_CHANNEL_POWER * power.max())) + 1
+    file.seek(0)
+    voice, _ = _read(file, np.flatnonzero(same))
+    return voice, omitted
+
+
+def _same_voice(covariance):
+    """Whether each channel says the same as the first one that is not silent."""
+    power = np.maximum(np.diag(covariance), 0)
+    audible = power >= MIN_CHANNEL_POWER * power.max()
+    if not power.max():
+        return audible
+    first = np.argmax(audible)
+    least = MIN_CORRELATION * np.sqrt(power[first] * power)
+    return audible & (covariance[first] >= least)
+
+
+def _read(file, channels):
+    """Read all samples, block by block to the end or somewhat beyond `MAX_SAMPLES`.
+
+    Returns
+    -------
+    The mean of these channels [samples], and the covariances of all of them, but for a factor.
+    """
     size = max(1, BLOCK_VALUES // file.channels)
     blocks = [np.zeros(0, np.float32)]
     samples = 0
+    sums = np.zeros(file.channels)
+    products = np.zeros((file.channels, file.channels))
     while samples <= MAX_SAMPLES:
+        block = file.read(size, dtype="float32", always_2d=True)
         with np.errstate(over="ignore", invalid="ignore"):
-            block = file.read(size, dtype="float32", always_2d=True).mean(axis=1)
-        blocks.append(block)
+            blocks.append(block[:, channels].mean(axis=1))
+            if file.channels > 1:
+                values = block.astype(np.float64)
+                sums += values.sum(axis=0)
+                products += values.T @ values
         samples += len(block)
         if len(block) < size:
             break
-    return np.concatenate(blocks)
+    covariance = products - np.outer(sums, sums) / max(samples, 1)
+    return np.concatenate(blocks), covariance
+
+
+def _scale(wave):
+    """Bring floating-point samples that exceed full scale into it; leave others as they are."""
+    peak = np.abs(wave).max(initial=0)
+    if peak <= 1:
+        return wave
+    scale = peak
+    if peak > LOUDEST_OVERDRIVE:
+        scale = next((scale for scale in WHOLE_NUMBER_SCALES if peak <= scale), peak)
+    return wave / np.float32(scale)
 
 
 def _check_complete(path, file, samples, remarks):

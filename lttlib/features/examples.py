@@ -11,8 +11,9 @@ from contextlib import contextmanager, nullcontext
 import numpy as np
 
 from lttlib import Error
-from lttlib.features.audio import AudioError, load_audio
+from lttlib.features.audio import AudioError, load_audio, read_audio
 from lttlib.features.spectral import extract
+from lttlib.files import printable
 from lttlib.speech import text
 
 # Of a full scale of 1.
@@ -40,56 +41,104 @@ def make_example(utterance, config, alphabet=None, speed=1.0, untranscribed=Fals
 
     Returns
     -------
-    dict with id, speaker, text (str), features (float32 [frames, channels]), seconds (float), and
-    labels (list of int) where there is an alphabet.
+    dict with id, speaker, text (str), features (float32 [frames, channels]), seconds (float),
+    remark (None, or what `load_audio` would warn of), and labels (list of int) where there is an
+    alphabet.
 
     Raises
     ------
     lttlib.Error
         If the utterance cannot be used; the message is the reason.
     """
-    # What the transcript alone can decide, before any sound is read.
+    # What corpus and transcript alone can decide, before any sound is read.
+    if utterance.problem:
+        raise Error(utterance.problem)
     words = "" if untranscribed else _transcript(utterance)
-    labels = text.encode(words, alphabet) if alphabet else []
+    labels = _labels(words, alphabet) if alphabet else []
 
     # What every example has, to learn from or to score by.
-    wave = load_audio(utterance.audio, config.sampling_rate, speed)
+    wave, remark = read_audio(utterance.audio, config.sampling_rate, speed)
     example = {
         "id": utterance.id if speed == 1 else f"{utterance.id}@{speed:g}",
         "speaker": utterance.speaker,
         "text": words,
         "features": extract(wave, config),
         "seconds": len(wave) / config.sampling_rate,
+        "remark": printable(remark) if remark else None,
     }
     if not alphabet:
         return example
 
     # What CTC needs in training: a sound, and a frame for each label and each blank it needs.
-    _check_sound(utterance.audio, wave)
+    check_sound(wave, utterance.audio)
     frames = len(example["features"])
     min_frames = text.min_ctc_frames(labels)
     if frames < min_frames:
-        raise Error(f"{frames} frames cannot carry a label that needs {min_frames}")
+        problem = f"{frames} frames cannot carry a label that needs {min_frames}"
+        raise Error(problem, cure="is the text what is said in this file?")
     return example | {"labels": labels}
 
 
 def _transcript(utterance):
     """The text of an utterance; without one, it cannot be used."""
+    if utterance.text_problem:
+        raise Error(utterance.text_problem)
     if utterance.text is None:
-        raise Error("no transcript for this audio file")
+        problem = "no transcript for this audio file"
+        raise Error(problem, cure="write its line, or use it as untranscribed speech")
     if not utterance.text.strip():
-        raise Error("the transcript is empty")
+        raise Error("the transcript is empty", cure="write what is said")
     return utterance.text
 
 
-def _check_sound(path, wave):
-    """Raise an `AudioError` if there is nothing to learn from the sound."""
+def _labels(words, alphabet):
+    """The classes of the characters of a transcript."""
+    try:
+        return text.encode(words, alphabet)
+    except Error as error:
+        cure = "write it as it is spoken, in letters of the alphabet"
+        raise Error(error.problem, cure=cure) from error
+
+
+def check_sound(wave, path=None) -> None:
+    """Raise an `AudioError` if there is nothing to learn from a sound [samples], of some file."""
     clipped = np.mean(np.abs(wave) >= CLIPPING_LEVEL)
-    if not wave.any():
+    if is_silent(wave):
         raise AudioError("digital silence", path=path, cure="record again")
     if clipped > MAX_CLIPPED:
         problem = f"clipped, {clipped:.0%} of the samples are at full scale"
         raise AudioError(problem, path=path, cure="record again, at a lower level")
+
+
+def is_silent(wave) -> bool:
+    """Whether a sound [samples] never changes, or is of no samples."""
+    return len(wave) == 0 or np.ptp(wave) == 0
+
+
+def load_waves(utterances, sampling_rate):
+    """Waves of utterances, one by one; what records would reject for its sound has a reason.
+
+    Parameters
+    ----------
+    utterances : iterable of speech.Utterance
+        With or without a text.
+    sampling_rate : int
+        Hz.
+
+    Yields
+    ------
+    (utterance, wave or None, reason or None)
+    """
+    for utterance in utterances:
+        try:
+            if utterance.problem:
+                raise Error(utterance.problem)
+            wave = load_audio(utterance.audio, sampling_rate)
+            check_sound(wave, utterance.audio)
+        except ValueError as error:
+            yield utterance, None, str(error)
+        else:
+            yield utterance, wave, None
 
 
 def make_examples(tasks, config, alphabet=None, pool=None, *, untranscribed=False):

@@ -13,6 +13,7 @@ labels, for a network to learn from what another one hears.
 import copy
 import csv
 import random
+import warnings
 from collections import Counter
 from contextlib import contextmanager
 from dataclasses import replace
@@ -23,6 +24,7 @@ import numpy as np
 
 from lttlib import Error, ceil_div
 from lttlib.features import shards
+from lttlib.features.audio import AudioWarning
 from lttlib.features.examples import make_examples, workers
 from lttlib.features.spectral import FeatureConfig
 from lttlib.files import atomic_write, parse_json, progress, write_json
@@ -88,6 +90,11 @@ def write_records(
         If not one utterance can be used.
     lttlib.Error
         If a speed stands twice or is not positive.
+
+    Warns
+    -----
+    AudioWarning
+        If channels of recordings are left out, as `load_audio` says; once for all of them.
     """
     if len(set(speeds)) < len(speeds) or not all(speed > 0 for speed in speeds):
         raise Error(f"speeds must be positive and different, not {list(speeds)}")
@@ -99,7 +106,8 @@ def write_records(
 
     # Mixed once for all, and cut into shards.
     if untranscribed:
-        utterances = [replace(utterance, text=None) for utterance in utterances]
+        no_text = {"text": None, "text_problem": None}
+        utterances = [replace(utterance, **no_text) for utterance in utterances]
     tasks = [(utterance, speed) for utterance in utterances for speed in speeds]
     random.Random(0).shuffle(tasks)
     plan = shards.plan(
@@ -109,15 +117,24 @@ def write_records(
 
     # One stream of examples for all shards: no worker waits at the end of one.
     tasks = [task for shard in stale for task in shard.tasks]
+    remarks = []
     bar = progress(total=len(tasks), desc=f"records of {folder.name}", unit="utterance")
     with workers(cores) as pool, bar:
         results = make_examples(tasks, config, alphabet, pool, untranscribed=untranscribed)
         for shard in stale:
-            shards.write(shard, islice(results, len(shard.tasks)), bar)
+            remarks += shards.write(shard, islice(results, len(shard.tasks)), bar)
+    if remarks:
+        _warn_once(remarks)
 
     shards.remove_surplus(folder, len(plan))
     summary = _write_summary(folder, utterances, speeds, alphabet)
     return summary | {"shards_made": len(stale)}
+
+
+def _warn_once(remarks):
+    """Warn of what is to be known of sounds: of the first, and of how many there are."""
+    first, *others = sorted(set(remarks))
+    warnings.warn(f"{first}; {len(others)} others like it", AudioWarning, stacklevel=3)
 
 
 def _write_summary(folder, utterances, speeds, alphabet) -> dict:

@@ -9,7 +9,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lttlib.features.spectral import FeatureConfig
-from lttlib.files import atomic_write, parse_json, verify_checksum, with_checksum, write_json
+from lttlib.files import (
+    atomic_write,
+    parse_json,
+    printable,
+    verify_checksum,
+    with_checksum,
+    write_json,
+)
 from lttlib.speech import text
 
 NUMBER = "[0-9]" * 5
@@ -89,8 +96,13 @@ def plan(tasks, folder: Path, config, alphabet, *, untranscribed, shard_size) ->
     return shards
 
 
-def write(shard: Shard, results, bar) -> None:
-    """Write a shard and its index from what `make_examples` yields for its tasks."""
+def write(shard: Shard, results, bar) -> list:
+    """Write a shard and its index from what `make_examples` yields for its tasks.
+
+    Returns
+    -------
+    list of str: the remarks of examples.
+    """
     import tensorflow as tf
 
     # Without an index, a shard that is begun does not count.
@@ -99,19 +111,22 @@ def write(shard: Shard, results, bar) -> None:
 
     entries = []
     rejected = []
+    remarks = []
     seconds = 0.0
     digest = hashlib.sha256()
     with atomic_write(shard.path) as temporary, tf.io.TFRecordWriter(str(temporary)) as writer:
         for (utterance, speed), example, reason in results:
             bar.update()
             if reason:
-                rejected.append([utterance.id, speed, str(utterance.audio), reason])
+                rejected.append([utterance.id, speed, printable(utterance.audio), reason])
                 continue
             record = serialise(example)
             writer.write(record)
             digest.update(record)
             entries.append(_row(example))
             seconds += example["seconds"]
+            if example["remark"]:
+                remarks.append(example["remark"])
 
     index = {
         "bytes": shard.path.stat().st_size,
@@ -128,6 +143,7 @@ def write(shard: Shard, results, bar) -> None:
     # The fingerprint holds times of sound files: within the checksum, it would make that of every
     # copy of a corpus another one.
     write_json(index_path, {"fingerprint": shard.fingerprint} | with_checksum(index))
+    return remarks
 
 
 def _row(example):
@@ -193,16 +209,19 @@ def fingerprint(tasks, config, alphabet, untranscribed=False) -> str:
     # The examples, in their order.
     described = []
     for utterance, speed in tasks:
-        stat = utterance.audio.stat() if utterance.audio.exists() else None
         description = {
             "id": utterance.id,
             "speaker": utterance.speaker,
             "split": utterance.split,
             "text": utterance.text,
             "audio": str(utterance.audio),
-            "file": stat and [stat.st_size, stat.st_mtime_ns],
+            "file": _size_and_time(utterance.audio),
             "speed": speed,
         }
+        # Not said of most: their fingerprints stay as those of older versions are.
+        problem = utterance.problem or utterance.text_problem
+        if problem:
+            description["problem"] = problem
         described.append(description)
     # And how they are turned into features and labels.
     content = {
@@ -214,6 +233,15 @@ def fingerprint(tasks, config, alphabet, untranscribed=False) -> str:
     if untranscribed:
         content["untranscribed"] = True
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def _size_and_time(path):
+    """Size and time of a file; None if there is none, or none that can be read."""
+    try:
+        stat = path.stat()
+    except (OSError, ValueError):  # ValueError: of a name that no file can have
+        return None
+    return [stat.st_size, stat.st_mtime_ns]
 
 
 def _shard_path(folder, number):

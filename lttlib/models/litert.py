@@ -10,6 +10,7 @@ import tensorflow as tf
 
 from lttlib import Error
 from lttlib.device.recogniser import METADATA_FILE
+from lttlib.features.examples import is_silent
 from lttlib.features.spectral import extract
 from lttlib.files import atomic_write, with_checksum
 from lttlib.models.folder import CARD_FILE, LITERT_FILE, write_card
@@ -32,7 +33,8 @@ def convert(model, path, quantization="float32", waves=(), **metadata) -> int:
         float16 halves the file and is computed in float32. dynamic_int8 has weights of 8 bits and
         scales the activations of each utterance; int8 has fixed scales, estimated from the waves.
     waves : list of float array [samples]
-        Speech at the rate of the features, such as a hundred training utterances, for int8.
+        Speech at the rate of the features, such as a hundred training utterances, for int8. Silence
+        is left out; the metadata say how much was listened to.
     **metadata
         More metadata of the file, such as the model's name.
 
@@ -44,18 +46,19 @@ def convert(model, path, quantization="float32", waves=(), **metadata) -> int:
     Raises
     ------
     Error
-        If the quantization is unknown, int8 is asked for without speech, or the model has no
-        alphabet.
+        If the quantization is unknown, int8 is asked for without speech (or of silence alone), or
+        the model has no alphabet.
     """
     check_letters(model)
     if quantization not in QUANTIZATIONS:
         choices = ", ".join(QUANTIZATIONS)
         raise Error(f"unknown quantization '{quantization}': choose one of {choices}")
-    if quantization == "int8" and not len(waves):
+    waves = [wave for wave in waves if not is_silent(wave)]
+    if quantization == "int8" and not waves:
         cure = "give a list of waves (ltt deploy --speech)"
         raise Error("int8 needs speech to scale its activations", cure=cure)
 
-    metadata = _describe(model, quantization) | metadata
+    metadata = _describe(model, quantization, waves) | metadata
     with atomic_write(path) as temporary:
         content = _convert_network(model, quantization, waves)
         temporary.write_bytes(content)
@@ -90,17 +93,19 @@ def deploy(folder, model, quantization, waves=(), **metadata) -> dict:
     return write_card(folder, parameters=parameters, form=quantization, **metadata)
 
 
-def _describe(model, quantization) -> dict:
+def _describe(model, quantization, waves) -> dict:
     """Return the metadata of a file: all that a device needs besides the network."""
     spec = model.network.spec
     config = model.feature_config
     description = describe_model(spec, config, model.alphabet)
+    samples = sum(map(len, waves))
     return {
         "form": quantization,
         "features": description["features"],
         "alphabet": description["alphabet"],
         "context": model.context,
         "stride": model.stride,
+        "listened": {"utterances": len(waves), "seconds": samples / config.sampling_rate},
         "parameters": model.network.count_params(),
     }
 

@@ -38,10 +38,11 @@ def evaluate(model, utterances, decoder="greedy", cores=1, normalise=False) -> d
     dict
         What `score` returns, and real_time_factor (seconds of processing per second of speech),
         decoder (its name, or a dict of name and fields), rejected (a list; empty unless an
-        utterance could not be used), normalised (as asked) and unwritable (what `unwritable` says
-        of the references). A decoder with a lexicon adds out_of_lexicon (percent and words of the
-        references that it cannot write), lexicon_rejected (a list of words that have no spelling)
-        and lexicon_advice (what looks wrong with its words, a list of sentences).
+        utterance could not be used), normalised (as asked), unwritable (what `unwritable` says of
+        the references) and, if there are any, remarks (a list). A decoder with a lexicon adds
+        out_of_lexicon (percent and words of the references that it cannot write), lexicon_rejected
+        (a list of words that have no spelling) and lexicon_advice (what looks wrong with its words,
+        a list of sentences).
     """
     check_letters(model)
     if isinstance(decoder, str):
@@ -62,6 +63,8 @@ def evaluate(model, utterances, decoder="greedy", cores=1, normalise=False) -> d
     result["rejected"] = transcripts.rejected
     result["normalised"] = normalise
     result["unwritable"] = unwritable(references, model.alphabet)
+    if transcripts.remarks:
+        result["remarks"] = transcripts.remarks
     if words is not None:
         result["out_of_lexicon"] = out_of_lexicon(references, words)
         result["lexicon_rejected"] = lexicon_rejected

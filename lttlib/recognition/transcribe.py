@@ -11,7 +11,7 @@ from lttlib.features.audio import load_audio
 from lttlib.features.examples import make_examples, workers
 from lttlib.features.normalisation import WINDOW_SECONDS
 from lttlib.features.spectral import extract
-from lttlib.files import progress
+from lttlib.files import printable, progress
 from lttlib.recognition.decoders import make_decoder
 from lttlib.recognition.greedy import greedy
 from lttlib.recognition.logit_stream import LogitStream, logits_of
@@ -122,6 +122,8 @@ class SplitLogits:
     rejected : list of dict
         id, file and reason of what cannot be scored: unreadable sound, or no transcript. Nothing
         else is left out; silence, for example, is scored.
+    remarks : list of str
+        What is to be known of recordings that are scored: channels that were left out.
     seconds, audio_seconds : float
         Time for features and network, and length of the speech.
     """
@@ -130,6 +132,7 @@ class SplitLogits:
     utterances: list = field(default_factory=list)
     logits: list = field(default_factory=list)
     rejected: list = field(default_factory=list)
+    remarks: list = field(default_factory=list)
     seconds: float = 0.0
     audio_seconds: float = 0.0
 
@@ -142,7 +145,7 @@ class Transcripts:
     ----------
     pairs : list of (speech.Utterance, str)
         Utterances and hypotheses, in the order given.
-    rejected : list of dict
+    rejected, remarks : list
         As in `SplitLogits`.
     seconds, audio_seconds : float
         Time for features, network and decoder, and length of the speech.
@@ -152,6 +155,7 @@ class Transcripts:
     rejected: list
     seconds: float
     audio_seconds: float
+    remarks: list = field(default_factory=list)
 
 
 def compute_logits(model, utterances, cores=1) -> SplitLogits:
@@ -180,9 +184,18 @@ def compute_logits(model, utterances, cores=1) -> SplitLogits:
             split.logits += logits_of(model, features)
         split.seconds = time.perf_counter() - started
     if not split.utterances:
-        first = f"; the first: {split.rejected[0]}" if split.rejected else ""
-        raise Error(f"none of {len(utterances)} utterances can be used{first}")
+        raise _nothing_usable(split.rejected)
     return split
+
+
+def _nothing_usable(rejected):
+    """The error for a split of which this is all."""
+    if not rejected:
+        return Error("no utterance can be used, since there is none")
+    first = rejected[0]
+    problem = f"none of {len(rejected)} utterances can be used; the first: {first['reason']}"
+    cure = "mend what the reason names, or name another split"
+    return Error(problem, path=first["file"], cure=cure)
 
 
 def _add_utterances(split, utterances, config, pool):
@@ -191,11 +204,13 @@ def _add_utterances(split, utterances, config, pool):
     tasks = [(utterance, 1.0) for utterance in utterances]
     for (utterance, _), example, reason in make_examples(tasks, config, pool=pool):
         if reason:
-            file = str(utterance.audio)
+            file = printable(utterance.audio)
             split.rejected.append({"id": utterance.id, "file": file, "reason": reason})
             continue
         split.utterances.append(utterance)
         split.audio_seconds += example["seconds"]
+        if example["remark"]:
+            split.remarks.append(example["remark"])
         features.append(example["features"])
     return features
 
@@ -222,7 +237,7 @@ def decode(split, decoder="greedy") -> Transcripts:
         (text,) = decoder([logits], [len(logits)], split.alphabet)
         pairs.append((utterance, text))
     seconds = split.seconds + time.perf_counter() - started
-    return Transcripts(pairs, split.rejected, seconds, split.audio_seconds)
+    return Transcripts(pairs, split.rejected, seconds, split.audio_seconds, remarks=split.remarks)
 
 
 def transcribe_split(model, utterances, decoder="greedy", cores=1) -> Transcripts:

@@ -1,8 +1,10 @@
 """Sound files: read as librosa reads them, resampled, and refused if they are damaged."""
 
 import io
+import os
 import struct
 import tracemalloc
+import warnings
 
 import hypothesis
 import librosa
@@ -13,7 +15,7 @@ from builders import WORKSPACE_FEATURES
 from damage import MAX_MEMORY, assert_refused, content, cuts, peak_memory, rows, series
 from hypothesis import strategies
 
-from lttlib.features import AudioError, audio, extract, load_audio
+from lttlib.features import AudioError, AudioWarning, audio, extract, load_audio
 
 RATE = 16000
 
@@ -79,7 +81,8 @@ def test_load_audio_reads_a_wav_of_unknown_length_as_a_pipe_writes_it(tmp_path):
 @pytest.mark.parametrize("order", ["<i2", ">i2"])
 @pytest.mark.parametrize("channels", [1, 2])
 def test_load_audio_reads_a_nist_sphere_file_of_either_byte_order(tmp_path, order, channels):
-    samples = np.random.default_rng(0).integers(-(2**15), 2**15, size=(3000, channels))
+    samples = np.random.default_rng(0).integers(-(2**15), 2**15, size=(3000, 1))
+    samples = np.concatenate([samples, samples // 2], axis=1)[:, :channels]
     (tmp_path / "x.sph").write_bytes(sphere(samples, order))
     expected = (samples / 2**15).mean(axis=1)
     np.testing.assert_allclose(load_audio(tmp_path / "x.sph", RATE), expected, atol=1e-7)
@@ -94,6 +97,124 @@ def test_load_audio_reads_opus_at_its_own_length_and_near_its_sound(tmp_path, sa
     assert len(read) == sampling_rate
     middle = slice(sampling_rate // 4, -sampling_rate // 4)
     np.testing.assert_allclose(read[middle], wave[middle], atol=0.1)
+
+
+# Channels: the first voice that is there, and whatever says the same.
+
+
+def voice(seed, amplitude=0.1, seconds=0.5):
+    """Noise that comes and goes, like nobody else's."""
+    random = np.random.default_rng(seed)
+    loudness = np.repeat(random.uniform(size=20), int(seconds * RATE) // 20)
+    return amplitude * loudness * random.normal(size=len(loudness))
+
+
+VOICE, OTHER, SILENCE = voice(1), voice(2), 0 * voice(1)
+HISS = 1e-4 * np.random.default_rng(3).normal(size=len(VOICE))
+OPPOSITE = -0.7 * VOICE
+CHANNELS = {
+    "the same": ([VOICE, VOICE], VOICE, ()),
+    "the same at another level": ([VOICE, 0.4 * VOICE], 0.7 * VOICE, ()),
+    "the same with noise": ([VOICE, VOICE + 0.3 * OTHER], VOICE + 0.15 * OTHER, ()),
+    "the second silent": ([VOICE, SILENCE], VOICE, ()),
+    "the second hiss": ([VOICE, HISS], VOICE, ()),
+    "the second a constant": ([VOICE, SILENCE + 0.5], VOICE, ()),
+    "the second faint": ([VOICE, 0.001 * VOICE], VOICE, ()),
+    "the second in opposite phase": ([VOICE, OPPOSITE], VOICE, "2"),
+    "the second another voice": ([VOICE, OTHER], VOICE, "2"),
+    "the second another voice, louder": ([VOICE, 4 * OTHER], VOICE, "2"),
+    "both with the same offset": ([VOICE + 0.5, OTHER + 0.5], VOICE + 0.5, "2"),
+    "the first silent": ([SILENCE, VOICE], VOICE, ()),
+    "the first hiss": ([HISS, VOICE], VOICE, ()),
+    "all silent": ([SILENCE, SILENCE], SILENCE, ()),
+    "three, one silent": ([VOICE, SILENCE, 0.5 * VOICE], 0.75 * VOICE, ()),
+    "six, the centre speaks": ([HISS, HISS, VOICE, SILENCE, HISS, SILENCE], VOICE, ()),
+    "three voices": ([VOICE, OTHER, voice(4)], VOICE, "2, 3"),
+}
+
+
+@pytest.mark.parametrize("kind", CHANNELS)
+@pytest.mark.parametrize("block", [audio.BLOCK_VALUES, 1000])
+def test_channels_that_say_something_else_do_not_cost_the_voice(tmp_path, monkeypatch, kind, block):
+    monkeypatch.setattr(audio, "BLOCK_VALUES", block)
+    channels, expected, omitted = CHANNELS[kind]
+    path = write(tmp_path / "x.wav", np.stack(channels, axis=1), subtype="FLOAT")
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        wave = load_audio(path, RATE)
+    np.testing.assert_allclose(wave, expected, atol=1e-7)
+    messages = [str(warning.message) for warning in caught if warning.category is AudioWarning]
+    assert messages == ([f"{path}: channels differ, left out: {omitted}"] if omitted else [])
+
+
+def test_channels_that_agree_are_averaged_to_the_same_bits_as_ever(tmp_path):
+    samples = np.stack([VOICE, 0.5 * VOICE + 0.1 * OTHER], axis=1)
+    path = write(tmp_path / "x.flac", samples)
+    expected = soundfile.read(path, dtype="float32")[0].mean(axis=1)
+    np.testing.assert_array_equal(load_audio(path, RATE), expected)
+
+
+@pytest.mark.parametrize("form, subtype", [
+    ("FLAC", "PCM_24"), ("OGG", "VORBIS"), ("OGG", "OPUS"), ("MP3", "MPEG_LAYER_III"),
+    ("WAV", "MS_ADPCM"), ("NIST", "PCM_16"),
+])  # fmt: skip
+@pytest.mark.filterwarnings("ignore:.*channels differ")
+def test_channel_is_taken_alone_from_files_of_every_kind(tmp_path, form, subtype):
+    left, right = sine(300, RATE), sine(1100, RATE)
+    path = tmp_path / "x.snd"
+    write(path, np.stack([left, right], axis=1), format=form, subtype=subtype)
+    wave = load_audio(path, RATE)
+    assert np.corrcoef(wave[: len(left)], left[: len(wave)])[0, 1] > 0.95
+
+
+def test_channels_of_which_one_is_no_number_are_refused(tmp_path):
+    channels = np.stack([VOICE, OTHER], axis=1)
+    channels[7, 1] = np.nan
+    path = write(tmp_path / "x.wav", channels, subtype="FLOAT")
+    with pytest.raises(AudioError, match="not finite"):
+        load_audio(path, RATE)
+
+
+# Numbers
+
+
+@pytest.mark.parametrize("form, subtype, error", [
+    ("WAV", "PCM_U8", 1e-2), ("WAV", "PCM_24", 1e-6), ("WAV", "PCM_32", 1e-7), ("WAV", "FLOAT", 0),
+    ("WAV", "DOUBLE", 1e-7), ("WAV", "ULAW", 2e-2), ("WAVEX", "PCM_24", 1e-6),
+    ("WAVEX", "FLOAT", 0), ("RF64", "PCM_16", 1e-4), ("W64", "PCM_16", 1e-4),
+    ("AIFF", "PCM_S8", 1e-2), ("AU", "ALAW", 2e-2), ("CAF", "ALAC_16", 1e-4),
+])  # fmt: skip
+def test_load_audio_reads_numbers_of_every_format(tmp_path, form, subtype, error):
+    path = write(tmp_path / "x.sound", chirp(), format=form, subtype=subtype)
+    wave = load_audio(path, RATE)
+    np.testing.assert_allclose(wave, chirp(), atol=error, rtol=0)
+
+
+@pytest.mark.parametrize("subtype", ["FLOAT", "DOUBLE"])
+@pytest.mark.parametrize("scale", [2**15, 2**23, 2**31])
+def test_whole_numbers_that_were_written_as_floats_are_what_they_were(tmp_path, subtype, scale):
+    path = write(tmp_path / "x.wav", scale * chirp().astype(np.float64), subtype=subtype)
+    np.testing.assert_allclose(load_audio(path, RATE), chirp(), atol=1e-7)
+
+
+def test_floats_beyond_full_scale_are_scaled_to_it_and_those_within_stay(tmp_path):
+    for peak in (1.0, 1.5, 40):
+        loud = (peak * chirp() / np.abs(chirp()).max()).astype(np.float32)
+        path = write(tmp_path / "x.wav", loud, subtype="FLOAT")
+        np.testing.assert_array_equal(load_audio(path, RATE), loud / np.float32(peak))
+
+
+# Names
+
+
+def test_load_audio_reads_a_file_whose_name_is_not_utf8(tmp_path):
+    path = write(tmp_path / "x.flac", chirp())
+    path = path.rename(tmp_path / os.fsdecode(b"caf\xe9.flac"))
+    np.testing.assert_allclose(load_audio(path, RATE), chirp(), atol=1e-4)
+    path.write_bytes(b"no sound")
+    with pytest.raises(AudioError, match="not readable as audio") as refused:
+        load_audio(path, RATE)
+    assert "caf\\udce9.flac" in str(refused.value)
 
 
 def test_load_audio_reads_a_whole_file(workspace):
@@ -181,8 +302,31 @@ def float_file(folder, *samples):
     return write(folder / "x.wav", np.array(samples), subtype="FLOAT")
 
 
+def raw_file(folder):
+    (folder / "x.raw").write_bytes(bytes(1000))
+    return folder / "x.raw"
+
+
+def apple_file(folder):
+    """The head of an MPEG-4 file."""
+    (folder / "my x.m4a").write_bytes(b"\0\0\0\x1cftypM4A \0\0\0\0M4A mp42isom" + bytes(500))
+    return folder / "my x.m4a"
+
+
+def link_to_itself(folder):
+    (folder / "x.wav").symlink_to(folder / "x.wav")
+    return folder / "x.wav"
+
+
 BROKEN = {
     "missing": (lambda folder: folder / "missing.flac", "no such"),
+    "missing folder": (lambda folder: folder / "missing" / "x.flac", "no such"),
+    "in a file": (lambda folder: text_file(folder) / "x.flac", "no such"),
+    "a name with a NUL": (lambda folder: folder / "x\0.flac", "no such"),
+    "a name that is too long": (lambda folder: folder / ("x" * 999), "not readable .*too long"),
+    "a link to itself": (link_to_itself, "not readable .*links"),
+    "samples alone": (raw_file, "without a header.*ffmpeg -f s16le -ar 16000.* x.raw x.flac"),
+    "MPEG-4": (apple_file, "not recognised.*`ffmpeg -i 'my x.m4a' 'my x.flac'`"),
     "a folder": (lambda folder: folder, "no such"),
     "text named .flac": (text_file, "not readable"),
     "0 bytes": (empty_file, "not readable"),

@@ -89,6 +89,25 @@ def test_convert_refuses_what_it_cannot_do(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+def test_convert_listens_to_what_is_no_silence_and_tells_how_much(tmp_path):
+    model = noise_model()
+    silence = [np.zeros(8000, np.float32), np.full(800, 0.3, np.float32), np.zeros(0, np.float32)]
+    speech = [noise_wave(0.5), noise_wave(1, seed=1)]
+    with pytest.raises(Error, match="int8 needs speech"):
+        convert(model, tmp_path / "a.tflite", "int8", silence)
+    assert not list(tmp_path.iterdir())
+
+    metadata = []
+    for waves in (speech, [silence[0], speech[0], *silence, speech[1]]):
+        convert(model, tmp_path / "a.tflite", "int8", waves)
+        metadata.append(Recogniser(tmp_path / "a.tflite").metadata)
+    assert metadata[0] == metadata[1], "and so are the networks, of which they hold a checksum"
+    assert metadata[0]["listened"] == {"utterances": 2, "seconds": 1.5}
+    convert(model, tmp_path / "a.tflite", "float32", silence)
+    silent = Recogniser(tmp_path / "a.tflite").metadata
+    assert silent["prior"] is None and silent["listened"]["utterances"] == 0
+
+
 def test_deploy_makes_a_folder_like_any_other(tmp_path):
     model = noise_model()
     folder = tmp_path / "small"
