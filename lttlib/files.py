@@ -8,15 +8,26 @@ import os
 import platform
 import re
 import shutil
+import stat
+import sys
+import time
 import zlib
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from lttlib import Error
 
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None
+
 PATIENCE = 2  # seconds of work before a bar appears
 BATCH_SECONDS = 600  # between two lines of progress in a batch run
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+LOCKED = (errno.EACCES, errno.EAGAIN)  # by another process
+NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)  # on this file system
+LOCK_SECONDS = 0.5  # between two looks at a lock that another process holds
 CHECKSUM_KEY = "crc32"
 NUMBERS = re.compile(r"\[\n\s*-?\d[-+.\deE]*(,\n\s*-?\d[-+.\deE]*)*\n\s*\]")
 
@@ -26,7 +37,8 @@ def atomic_write(path):
     """Write a file whole or not at all: the temporary path that is given is renamed at the end.
 
     If anything fails, the temporary file is removed and the old file at `path` stays. Temporary
-    files of the same path that killed processes of this machine left are removed as well.
+    files of the same path that killed processes of this machine left are removed as well. A file
+    that is there already keeps its permissions, and a link stays: what it leads to is written.
 
     Parameters
     ----------
@@ -39,10 +51,12 @@ def atomic_write(path):
 
     Raises
     ------
+    Error
+        If `path` is there and no file, as `output_path` has it.
     OSError
         If the disk is full, whatever class of error a library has for it.
     """
-    path = Path(path)
+    path = output_path(path)
     temporary = _temporary_path(path)
     try:
         with disk_full_errors(path):
@@ -50,9 +64,109 @@ def atomic_write(path):
             # Sync before the rename: otherwise a power cut can leave an empty file at `path`.
             with open(temporary, "rb+") as file:
                 os.fsync(file.fileno())
+            # Some file systems have no permissions to copy.
+            with suppress(FileNotFoundError, PermissionError):
+                shutil.copymode(path, temporary)
             os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def output_path(path) -> Path:
+    """Where a file of this name is to be written: at `path`, or where it leads to as a link.
+
+    Raises
+    ------
+    Error
+        If a folder, a device or a pipe has this name, or what this process prints goes there.
+    """
+    path = Path(path)
+    target = Path(os.path.realpath(path)) if path.is_symlink() else path
+    try:
+        status = path.stat()
+    except FileNotFoundError:
+        return target
+    if stat.S_ISDIR(status.st_mode):
+        raise Error("a folder, where a file is to be written", path, "name a file in it")
+    if not stat.S_ISREG(status.st_mode):
+        raise Error("a device or a pipe, and no file", path, "name a file")
+    for stream in (1, 2):
+        with suppress(OSError):  # closed
+            if os.path.samestat(status, os.fstat(stream)):
+                raise Error("messages are printed there", path, "name another file")
+    return target
+
+
+@contextmanager
+def lock(path):
+    """Work on a file or folder alone: another process that wants to waits, and says for whom.
+
+    The lock is the system's, on the file `.<name>.lock` beside `path`. It ends with its process,
+    however that ends; on a network file system the server keeps it, for all machines. Where there
+    are no locks, the work is done without. A process may take a lock that it holds once more.
+
+    Parameters
+    ----------
+    path : path-like
+        Its folder is made.
+    """
+    path = Path(os.path.realpath(path))
+    lock_path = path.with_name(f".{path.name}.lock")
+    if fcntl is None or lock_path in _held:
+        yield
+        return
+    lock_path.parent.mkdir(parents=True, exist_ok=True)
+    file = _acquire(lock_path, path)
+    _held.add(lock_path)
+    try:
+        yield
+    finally:
+        _held.remove(lock_path)
+        # Before it is free: who waits for it finds it gone, and makes a new one.
+        with suppress(OSError):
+            lock_path.unlink()
+        os.close(file)
+
+
+_held = set()  # paths of the locks of this process
+
+
+def _acquire(lock_path, path):
+    """Wait for a lock; return the open file that holds it.
+
+    Locks of fcntl, not of flock: processes that this one has started do not hold them on.
+    """
+    said = False
+    while True:
+        file = os.open(lock_path, os.O_RDWR | os.O_CREAT)
+        # Other users of a shared folder lock the same file.
+        with suppress(PermissionError):
+            os.fchmod(file, 0o666)
+        try:
+            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            if error.errno in NO_LOCKS:
+                return file
+            if error.errno not in LOCKED:
+                raise
+            if not said:
+                holder = os.read(file, 300).decode(errors="replace") or "another process"
+                print(f"{path}: waiting for {holder}", file=sys.stderr, flush=True)
+                said = True
+            os.close(file)
+            time.sleep(LOCK_SECONDS)
+            continue
+        # Whoever held it until now has removed it: then this is not the file that others lock.
+        with suppress(FileNotFoundError):
+            if os.path.samestat(os.fstat(file), os.stat(lock_path)):
+                break
+        os.close(file)
+
+    words = " ".join([os.path.basename(sys.argv[0]), *sys.argv[1:]])
+    with suppress(OSError):  # a full disk
+        os.truncate(file, 0)
+        os.write(file, f"process {os.getpid()} on {platform.node()} ({words[:200]})".encode())
+    return file
 
 
 @contextmanager

@@ -76,6 +76,43 @@ def test_checkpoint_of_a_finished_run_is_not_trained_again_and_another_run_start
     assert (tmp_path / "run.old").exists()
 
 
+def test_checkpoint_that_was_set_aside_is_never_replaced_and_is_taken_up_again(
+    train_tones, tmp_path, capsys
+):
+    """Three trainings in one place, the first two of them twice: each is trained once."""
+    configs = {}
+    for rate in (0.01, 0.02, 0.03):
+        config = dataclasses.replace(TONES_CONFIG, epochs=1, learning_rate=rate)
+        configs[rate] = config
+        train_tones(tmp_path / "run", config)
+    assert {path.name for path in tmp_path.iterdir()} == {"run", "run.old", "run.old-2"}
+    capsys.readouterr()
+    for rate in (0.01, 0.02):
+        train_tones(tmp_path / "run", configs[rate])
+        output = capsys.readouterr().out
+        assert "is of this training, which goes on from there" in output
+        assert "epoch 1/1" not in output
+    identities = set()
+    for path in tmp_path.iterdir():
+        metadata, _ = read(path)
+        identities.add(json.loads(metadata["identity"])["recipe"]["learning_rate"])
+    assert identities == {0.01, 0.02, 0.03} and len(list(tmp_path.iterdir())) == 3
+
+
+def test_checkpoint_that_cannot_be_read_is_not_taken_for_a_damaged_one(
+    train_tones, tmp_path, monkeypatch
+):
+    train_tones(tmp_path / "run", dataclasses.replace(TONES_CONFIG, epochs=1))
+
+    def fail(*arguments):
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr(checkpoint, "safe_open", fail)
+    with pytest.raises(OSError, match="Input/output"):
+        train_tones(tmp_path / "run", dataclasses.replace(TONES_CONFIG, epochs=1))
+    assert (tmp_path / "run").exists()
+
+
 def damage(path, kind):
     content = bytearray(path.read_bytes())
     if kind == "flipped":
