@@ -1,6 +1,8 @@
 """Files that are whole or absent, their checksums, and the progress of long work."""
 
+import ast
 import errno
+import functools
 import glob
 import hashlib
 import json
@@ -302,6 +304,31 @@ def fingerprint(*contents) -> str:
     for content in contents:
         digest.update(content)
     return digest.hexdigest()
+
+
+@functools.cache
+def code_fingerprint(*wings) -> str:
+    """Hash of what lttlib's code does, of all of it or of some wings: not of what it says."""
+    library = Path(__file__).parent
+    folders = [library / wing for wing in wings] or [library]
+    paths = [path for folder in folders for path in folder.rglob("*.py")]
+    return fingerprint(*(without_comments(path.read_text("utf-8")) for path in sorted(paths)))
+
+
+def without_comments(source) -> bytes:
+    """Python code without comments, docstrings and the form of its lines."""
+    tree = ast.parse(source)
+    for node in ast.walk(tree):
+        body = getattr(node, "body", None)
+        if isinstance(body, list) and body and _is_text(body[0]):
+            body[:1] = [] if body[1:] else [ast.Pass()]
+    return ast.unparse(tree).encode()
+
+
+def _is_text(statement):
+    """Whether a statement is nothing but a text, such as a docstring."""
+    value = getattr(statement, "value", None)
+    return isinstance(statement, ast.Expr) and isinstance(value, ast.Constant)
 
 
 def progress(items=None, **options):

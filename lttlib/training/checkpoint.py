@@ -4,6 +4,7 @@ import glob
 import inspect
 import json
 import os
+import textwrap
 from contextlib import suppress
 from dataclasses import asdict, fields, is_dataclass
 from pathlib import Path
@@ -13,7 +14,15 @@ import safetensors.numpy
 from safetensors import safe_open
 
 from lttlib import Error
-from lttlib.files import atomic_write, fingerprint, parse_json, verify_checksum, with_checksum
+from lttlib.files import (
+    atomic_write,
+    code_fingerprint,
+    fingerprint,
+    parse_json,
+    verify_checksum,
+    with_checksum,
+    without_comments,
+)
 from lttlib.network.distribution import barrier, is_chief
 
 PLAIN = (bool, int, float, str, type(None))  # types of parameters that JSON stores as they are
@@ -88,8 +97,27 @@ def run_fingerprint(network, objective, records, config) -> str:
         "recipe": asdict(config),
         "weights": fingerprint(*map(np.asarray, network.variables)),
         "data": fingerprint(data.encode()),
+        "code": fingerprint(code_fingerprint("network", "training").encode(), _code(objective)),
     }
     return json.dumps(metadata, sort_keys=True)
+
+
+def _code(objective) -> bytes:
+    """Code of an objective that is not lttlib's own, as far as Python can find it."""
+    function = objective if inspect.isfunction(objective) else type(objective).__call__
+    if function.__module__.startswith("lttlib."):
+        return b""
+    try:
+        return without_comments(textwrap.dedent(inspect.getsource(function)))
+    except (OSError, SyntaxError, TypeError):
+        return b""
+
+
+def _is_same(stored, identity):
+    """Whether two identities are of one training; older versions did not note the code."""
+    stored = json.loads(stored)
+    identity = json.loads(identity)
+    return stored == {name: value for name, value in identity.items() if name in stored}
 
 
 def save_checkpoint(path, identity, state, progress):
@@ -125,7 +153,7 @@ def restore_checkpoint(path, identity, state) -> dict:
     this training is taken up again.
     """
     newest = _newest_checkpoint(path)
-    if newest and newest[1]["identity"] == identity:
+    if newest and _is_same(newest[1]["identity"], identity):
         return _assign(state, *newest[1:])
     aside = _checkpoint_aside(path, identity)
 
@@ -133,7 +161,7 @@ def restore_checkpoint(path, identity, state) -> dict:
     barrier()
     if newest and is_chief():
         unused = _unused_path(path)
-        problem = f"{newest[0]} is of a training with other settings or data"
+        problem = f"{newest[0]} is of a training with other settings, data or code"
         print(f"{problem}: kept as {unused}", flush=True)
         newest[0].replace(unused)
         Path(f"{path}.previous").unlink(missing_ok=True)
@@ -166,7 +194,7 @@ def _checkpoint_aside(path, identity):
     for candidate in _paths_aside(path):
         with suppress(Exception):  # damaged
             metadata, tensors = _read_checkpoint(candidate)
-            if metadata["identity"] == identity:
+            if _is_same(metadata["identity"], identity):
                 return candidate, metadata, tensors
     return None
 
