@@ -1,6 +1,7 @@
 """Files that are whole or absent, their checksums, and the progress of long work."""
 
 import ast
+import collections
 import errno
 import functools
 import glob
@@ -12,6 +13,7 @@ import re
 import shutil
 import stat
 import sys
+import threading
 import time
 import zlib
 from contextlib import contextmanager, suppress
@@ -105,7 +107,7 @@ def lock(path):
 
     The lock is the system's, on the file `.<name>.lock` beside `path`. It ends with its process,
     however that ends; on a network file system the server keeps it, for all machines. Where there
-    are no locks, the work is done without. A process may take a lock that it holds once more.
+    are no locks, the work is done without. A thread may take a lock that it holds once more.
 
     Parameters
     ----------
@@ -114,23 +116,26 @@ def lock(path):
     """
     path = Path(os.path.realpath(path))
     lock_path = path.with_name(f".{path.name}.lock")
-    if fcntl is None or lock_path in _held:
-        yield
-        return
-    lock_path.parent.mkdir(parents=True, exist_ok=True)
-    file = _acquire(lock_path, path)
-    _held.add(lock_path)
-    try:
-        yield
-    finally:
-        _held.remove(lock_path)
-        # Before it is free: who waits for it finds it gone, and makes a new one.
-        with suppress(OSError):
-            lock_path.unlink()
-        os.close(file)
+    with _thread_locks[lock_path]:  # the system's is not between threads
+        if fcntl is None or lock_path in _held:
+            yield
+            return
+        lock_path.parent.mkdir(parents=True, exist_ok=True)
+        file = _acquire(lock_path, path)
+        _held.add(lock_path)
+        try:
+            yield
+        finally:
+            _held.remove(lock_path)
+            # Before it is free: who waits for it finds it gone, and makes a new one.
+            with suppress(OSError):
+                lock_path.unlink()
+            os.close(file)
 
 
-_held = set()  # paths of the locks of this process
+# Of this process, by the paths of their files.
+_thread_locks = collections.defaultdict(threading.RLock)
+_held = set()
 
 
 def _acquire(lock_path, path):

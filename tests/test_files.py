@@ -175,7 +175,24 @@ def test_lock_of_a_killed_process_blocks_nobody(tmp_path, capsys, how):
     assert capsys.readouterr().err == "" and list(tmp_path.iterdir()) == []
 
 
-def test_lock_may_be_taken_again_by_its_process_and_is_kept_until_the_last_end(tmp_path):
+def test_lock_lets_one_thread_at_a_time_work(tmp_path):
+    path = tmp_path / "count"
+    write_json(path, 0)
+
+    def count():
+        for _ in range(20):
+            with lock(path):
+                write_json(path, json.loads(path.read_text()) + 1)
+
+    threads = [threading.Thread(target=count) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert json.loads(path.read_text()) == 80
+
+
+def test_lock_may_be_taken_again_by_its_thread_and_is_kept_until_the_last_end(tmp_path):
     with lock(tmp_path / "records"):
         with lock(tmp_path / "records"):
             pass

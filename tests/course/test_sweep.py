@@ -189,7 +189,7 @@ def change_parameter(folder, parameters):
 
 
 def change_profile(folder, parameters):
-    (folder / "notebooks" / "params" / "quick.yaml").write_text("epochs: 4\n")
+    (folder / "notebooks" / "params" / "quick.yaml").write_text("epochs: 4\nlearning_rate: 1e-3\n")
     return "other parameters of 02_teacher (epochs)"
 
 
