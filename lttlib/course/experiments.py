@@ -4,6 +4,7 @@ A card says what its results are of (a hash of ids and texts), and what the mode
 (records, other models): where these are others now, its numbers are not shown.
 """
 
+import functools
 import json
 import os
 import random
@@ -213,9 +214,16 @@ def made_of(folder, splits=(), names=()) -> dict:
 
 def hash_of_records(folder) -> str:
     """Hash of the contents of all shards of a split, as their indices have it."""
-    hashes = [
-        shards.read_index(path).get("sha256", "") for path in shards.shard_paths(Path(folder))
-    ]
+    paths = shards.shard_paths(Path(folder))
+    indices = [path.with_suffix(".json") for path in paths]
+    times = [index.exists() and index.stat().st_mtime_ns for index in indices]
+    return _hash_of_shards(tuple(paths), tuple(times))
+
+
+@functools.lru_cache(16)  # asked for each model of a profile
+def _hash_of_shards(paths, times):
+    """Hash of the contents of shards whose indices are of these times."""
+    hashes = [shards.read_index(path).get("sha256", "") for path in paths]
     return fingerprint(*map(str.encode, hashes))
 
 

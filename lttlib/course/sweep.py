@@ -19,7 +19,7 @@ import numpy as np
 import scipy.stats
 
 from lttlib import Error, speech
-from lttlib.course.experiments import hash_of_records
+from lttlib.course.experiments import hash_of_records, outdated
 from lttlib.course.notebooks import parameters as declared_parameters
 from lttlib.course.notebooks import plan, profile_folder
 from lttlib.course.report import library_path
@@ -338,6 +338,9 @@ def _record(profile, names, values=None, **changes):
 def summary(profile, grid, over="seed") -> list:
     """Results of a sweep, a row for each technique and combination of all parameters but `over`.
 
+    Left out are models that are to be made anew: the sweep was stopped, or they are of another
+    teacher or other records than those that are there now.
+
     Returns
     -------
     list of dict: technique, values, split, parameters, bytes (of the weights), LER (mean over
@@ -354,6 +357,8 @@ def summary(profile, grid, over="seed") -> list:
             continue
         others = {key: value for key, value in values.items() if key != over}
         for folder in _models(profile, name, known):
+            if outdated(folder):
+                continue
             card = read_card(folder)
             technique = folder.name.removeprefix(f"{name}-")
             for split, result in card.get("results", {}).items():

@@ -11,7 +11,7 @@ import pytest
 from builders import TONES_CONFIG, TONES_SPEC, Scaled
 
 from lttlib import Error, models, recognition
-from lttlib.course import experiments
+from lttlib.course import experiments, notebooks, sweep
 from lttlib.features import Records
 from lttlib.files import write_json
 from lttlib.models import Model, packed, read_card
@@ -373,6 +373,16 @@ def test_model_that_was_made_of_something_else_is_not_taken(profile, scored, cha
     assert "ltt run quick --only 04_distilled_student" in error.value.cure
     (row,) = experiments.load_results(profile / "models", ("student-",), scored)
     assert problem in row["problem"] and "LER" not in row
+
+
+def test_summary_of_a_sweep_leaves_out_models_of_another_teacher(profile, monkeypatch):
+    monkeypatch.setattr(notebooks, "DATA", profile.parent)
+    models_folder = profile / "models"
+    (models_folder / "student-distilled").rename(models_folder / "seed=3-distilled")
+    rows = sweep.summary("quick", {"seed": ["3"]})
+    assert [row["split"] for row in rows] == ["dev", "test"]
+    other_teacher(profile)
+    assert sweep.summary("quick", {"seed": ["3"]}) == []
 
 
 def test_model_with_another_seed_is_not_taken_and_one_that_is_not_there_is_named(profile):
