@@ -323,6 +323,26 @@ def test_checksum_notices_what_changes_in_metadata_and_contents():
             verify_checksum(changed, *changed_contents)
 
 
+@pytest.mark.parametrize(
+    "other, same",
+    [
+        ("def f(x):\n    # why\n    return (x +\n            1)\n", True),
+        ('"""Module."""\ndef f(x):\n    """Text."""\n    return x + 1', True),
+        ("def f(x):\n    return x + 2", False),
+        ("def f(x):\n    'text'; y = 'text'\n    return x + 1", False),
+    ],
+)
+def test_code_is_what_it_does_and_not_how_it_reads(other, same):
+    code = "def f(x):\n    return x + 1\n"
+    assert (files.without_comments(other) == files.without_comments(code)) is same
+
+
+def test_code_fingerprint_is_of_the_wings_that_are_named():
+    fingerprints = {files.code_fingerprint(*wings) for wings in ((), ("network",), ("speech",))}
+    assert len(fingerprints) == 3
+    assert files.code_fingerprint("network") == files.code_fingerprint("network")
+
+
 def test_progress_is_a_bar_for_a_person_and_seldom_a_line_in_a_batch_run(monkeypatch, capsys):
     def shown():
         items = []

@@ -8,13 +8,15 @@ import functools
 import json
 import os
 import random
+from contextlib import nullcontext
 from dataclasses import asdict
 from pathlib import Path
 
 from lttlib import Error, models, recognition, speech, training
 from lttlib.course.notebooks import require
 from lttlib.features import shards
-from lttlib.files import fingerprint, parse_json, write_json
+from lttlib.files import fingerprint, lock, parse_json, write_json
+from lttlib.network.distribution import is_chief
 from lttlib.training.checkpoint import run_fingerprint
 
 CORPUS_FILE = "corpus.json"  # beside the records of a profile: where their corpus is
@@ -139,17 +141,20 @@ def run_experiment(
         if models.read_card(same_as).get("training") == identity:
             return current_card(same_as, scored, cores)
         print(f"{same_as} is of another training: {folder.name} is trained", flush=True)
-    history = training.train(network, objective, records, config, f"{folder}.checkpoint")
-    card = {
-        "training": identity,
-        "seed": config.seed,
-        "objective": training.describe(objective),
-        "recipe": asdict(config),
-        "precision": network.output_layer.dtype_policy.name,
-    }
-    model = models.Model(network, records.feature_config, records.alphabet)
-    models.save(folder, model, **card, **history, **metadata)
-    return score(folder, scored, cores)
+    # Of two processes that train to one folder, the second waits until the model is written.
+    checkpoint = f"{folder}.checkpoint"
+    with lock(checkpoint) if is_chief() else nullcontext():
+        history = training.train(network, objective, records, config, checkpoint)
+        card = {
+            "training": identity,
+            "seed": config.seed,
+            "objective": training.describe(objective),
+            "recipe": asdict(config),
+            "precision": network.output_layer.dtype_policy.name,
+        }
+        model = models.Model(network, records.feature_config, records.alphabet)
+        models.save(folder, model, **card, **history, **metadata)
+        return score(folder, scored, cores)
 
 
 def score(folder, scored, cores=None) -> dict:

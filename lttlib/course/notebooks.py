@@ -382,6 +382,7 @@ def _convert_all(declared, values, sources):
         if name in values:
             source = sources.get(name)
             value = _convert(name, kind, values[name], source)
+            _check_value(name, value, source)
             # The caller's paths count from the folder of the caller.
             folder = NOTEBOOKS if source else Path()
             converted[name] = _absolute_path(name, value, folder)
@@ -406,13 +407,11 @@ def _absolute_path(name, value, folder):
 def _convert(name, kind, value, path=None):
     """Return `value` as the declared type; text is read, nothing is rounded or guessed."""
     try:
-        parsed = _parse(kind, value)
+        return _parse(kind, value)
     except UNREADABLE as error:
         problem = f"parameter {name!r} expects {kind}, not {SHORT_REPR.repr(value)}"
         cure = None if path is None else "write a value of this type"
         raise Error(problem, path, cure) from error
-    _check_value(name, parsed, path)
-    return parsed
 
 
 def _check_value(name, value, path):

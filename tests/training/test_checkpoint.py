@@ -2,8 +2,10 @@
 
 import dataclasses
 import functools
+import importlib.util
 import json
 import shutil
+import sys
 
 import numpy as np
 import pytest
@@ -192,6 +194,53 @@ def test_checkpoint_of_an_objective_that_hides_its_parameters_is_refused(tones, 
     records = Records(tones)
     with pytest.raises(Error, match="frozen dataclass"):
         training.train(ConvNet(TONES_SPEC), lambda *_: {}, records, TONES_CONFIG, tmp_path / "run")
+
+
+CODE = """
+import dataclasses
+
+@dataclasses.dataclass(frozen=True)
+class Own:
+    scale: float = 1.0
+
+    def __call__(self, network, batch, training=False, seed=None):
+        {comment}
+        return {result}
+"""
+
+
+def own_objective(folder, name, comment="# a comment", result="{}"):
+    """An objective of a user's own module."""
+    path = folder / f"{name}.py"
+    path.write_text(CODE.format(comment=comment, result=result))
+    module = importlib.util.module_from_spec(importlib.util.spec_from_file_location(name, path))
+    sys.modules[name] = module
+    module.__loader__.exec_module(module)
+    return module.Own()
+
+
+def test_checkpoint_knows_the_code_of_an_objective_but_not_its_comments(tones, tmp_path):
+    first = own_objective(tmp_path, "first")
+    same = own_objective(tmp_path, "same", comment="# another comment")
+    other = own_objective(tmp_path, "other", result="{1: 2}")
+    network, records = ConvNet(TONES_SPEC), Records(tones)
+    identities = []
+    for objective in (first, same, other):
+        identity = checkpoint.run_fingerprint(network, objective, records, TONES_CONFIG)
+        identities.append(identity)
+    assert identities[0] == identities[1] != identities[2]
+
+
+def test_checkpoint_of_a_version_that_did_not_note_its_code_is_taken():
+    now = json.dumps({"weights": "w", "code": "c"})
+    for stored, same in (
+        ({"weights": "w", "code": "c"}, True),
+        ({"weights": "w"}, True),
+        ({"weights": "w", "code": "d"}, False),
+        ({"weights": "v"}, False),
+        ({"weights": "w", "more": 1}, False),
+    ):
+        assert checkpoint._is_same(json.dumps(stored), now) is same
 
 
 # describe
