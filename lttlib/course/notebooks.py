@@ -392,7 +392,7 @@ def _convert_all(declared, values, sources):
 def _absolute_path(name, value, folder):
     """The path that a parameter names, if it names a file or folder; else its value."""
     is_file = name.endswith(FILES) and (name, value) != ("lm_ready", "librispeech")
-    if not is_file or not value:
+    if not is_file or not value or not isinstance(value, str):
         return value
     path = os.path.abspath(folder / os.path.expanduser(value))
     needs_folder = name.endswith("_root")
@@ -417,9 +417,10 @@ def _convert(name, kind, value, path=None):
 def _check_value(name, value, path):
     """Refuse a value of the right type that makes no sense."""
     items = value if isinstance(value, list) else [value]
+    numbers = [item for item in items if isinstance(item, int | float)]
     text = SHORT_REPR.repr(value)
     for interval in _rules(RANGES, name):
-        if not items or not all(_lies_in(item, interval) for item in items):
+        if not items or not all(_lies_in(number, interval) for number in numbers):
             problem = f"parameter {name!r} must lie in {interval}, not {text}"
             raise Error(problem, path, "give a number that does")
     for choice, words in CHOICES.items():
@@ -429,7 +430,7 @@ def _check_value(name, value, path):
 
     # Folders of the course: a path would lead out of it.
     if name in FOLDERS and (value or name not in MAY_BE_EMPTY):
-        if not items or not all(map(_is_folder_name, items)):
+        if not items or not all(_is_folder_name(str(item)) for item in items):
             problem = f"parameter {name!r} needs the plain name of a folder, not {text}"
             raise Error(problem, path, "leave out what leads elsewhere")
 
