@@ -26,6 +26,9 @@ from lttlib.course.report import library_path
 from lttlib.files import code_fingerprint, fingerprint, lock, parse_json, write_json
 from lttlib.models import read_card
 
+# Whose code numbers depend on; not that of commands, figures and pages.
+WINGS = ("speech", "features", "network", "training", "recognition", "device", "models")
+
 
 def names(grid) -> dict:
     """The combinations of a grid by name, such as "alpha=0.5,seed=1".
@@ -196,9 +199,10 @@ def _changed_keys(before, value):
 def _origins(profile, steps):
     """What the results of a combination depend on: for each notebook, by its name.
 
-    That is its parameters; code, of lttlib and of its cells, without comments; and inputs: records,
-    teacher and student where other notebooks than these have made them.
+    That is its parameters; code, of its cells and of lttlib's wings, without comments; and inputs:
+    records, teacher and student where other notebooks than these have made them.
     """
+    code = code_fingerprint(*WINGS).encode()
     stems = [notebook.stem for notebook, _ in steps]
     origins = {}
     for notebook, values in steps:
@@ -207,7 +211,7 @@ def _origins(profile, steps):
         values.pop("cores", None)  # the features do not depend on it
         origins[notebook.stem] = {
             "parameters": values,
-            "code": fingerprint(code_fingerprint().encode(), _code_cells(notebook)),
+            "code": fingerprint(code, _code_cells(notebook)),
             "inputs": _inputs(profile, stems, values),
         }
     return origins
