@@ -64,8 +64,9 @@ SHORT_REPR.maxstring = 200
 
 
 def _parse_bool(text):
-    """The truth value that a text names."""
-    return {"true": True, "false": False}[text.lower()]
+    """The truth value that a text names, as YAML 1.1 has it."""
+    words = {"true": True, "yes": True, "on": True, "false": False, "no": False, "off": False}
+    return words[text.lower()]
 
 
 PARSERS = {"int": int, "float": float, "str": str, "bool": _parse_bool}

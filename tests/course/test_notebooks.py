@@ -179,6 +179,14 @@ def test_plan_reads_a_text_of_a_profile_as_it_is_typed(small_course, text):
     assert (values["teacher"], values["held"]) == (text, ["a", text])
 
 
+@pytest.mark.parametrize("text, value", [("no", False), ("True", True), ("on", True)])
+def test_plan_reads_a_truth_value_of_a_profile_as_yaml_does(small_course, text, value):
+    path = small_course / "notebooks" / "params" / "quick.yaml"
+    path.write_text(f"augment: {text}\n")
+    ((_, values),) = course.plan("quick", only=["02"])
+    assert values["augment"] is value
+
+
 def test_plan_merges_the_mappings_of_a_profile(small_course):
     path = small_course / "notebooks" / "params" / "quick.yaml"
     path.write_text("<<: {epochs: 5, augment: false}\nlearning_rate: 1.0e-2\n")
