@@ -6,6 +6,8 @@ import json
 import os
 import random
 import re
+import subprocess
+import sys
 import tracemalloc
 from dataclasses import replace
 from pathlib import Path
@@ -551,6 +553,28 @@ def test_folder_without_records_is_an_error_that_names_it_and_the_cure(tmp_path,
     with pytest.raises(RecordsError, match=f"{name}.*01") as error:
         Records(tmp_path / name)
     assert error.value.path == tmp_path / name and "notebook 01" in error.value.cure
+
+
+HOLD = """
+import sys, time
+from lttlib.files import lock
+with lock(sys.argv[1]):
+    print("held", flush=True)
+    time.sleep(1)
+    open(sys.argv[1] + "/.00000.tfrecord.elsewhere.1", "w").close()
+"""
+
+
+def test_write_records_waits_for_another_process_that_writes_them(tmp_path, utterances, capsys):
+    """Only then are the temporary files there nobody's, and removed."""
+    folder = tmp_path / "r"
+    folder.mkdir()
+    command = [sys.executable, "-c", HOLD, folder]
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
+        assert process.stdout.readline() == b"held\n"
+        assert write(utterances, folder)["examples"] == 10
+    assert f"{folder}: waiting for process {process.pid} on " in capsys.readouterr().err
+    assert not [*folder.glob(".*")] and not [*tmp_path.glob(".*.lock")]
 
 
 # A corpus that is moved or copied
