@@ -158,7 +158,7 @@ def _acquire(lock_path, path):
                 raise
             if not said:
                 holder = os.read(file, 300).decode(errors="replace") or "another process"
-                print(f"{path}: waiting for {holder}", file=sys.stderr, flush=True)
+                _print_message(f"{path}: waiting for {holder}\n")
                 said = True
             os.close(file)
             time.sleep(LOCK_SECONDS)
@@ -309,6 +309,12 @@ def fingerprint(*contents) -> str:
     for content in contents:
         digest.update(content)
     return digest.hexdigest()
+
+
+def _print_message(text):
+    """Write to the system's stderr: of a notebook that waits, the terminal shall know."""
+    with suppress(OSError):  # closed
+        os.write(2, text.encode(errors="backslashreplace"))
 
 
 @functools.cache

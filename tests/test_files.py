@@ -151,28 +151,28 @@ def hold(path, how="alone"):
     return process
 
 
-def test_lock_waits_for_another_process_and_names_it(tmp_path, capsys, monkeypatch):
+def test_lock_waits_for_another_process_and_names_it(tmp_path, capfd, monkeypatch):
     monkeypatch.setattr(files, "LOCK_SECONDS", 0.05)
     process = hold(tmp_path / "records")
     timer = threading.Timer(0.5, process.terminate)
     timer.start()
     with lock(tmp_path / "records"):
         assert process.wait(10) is not None, "not before the other process has ended"
-    message = capsys.readouterr().err
+    message = capfd.readouterr().err
     assert f"{tmp_path / 'records'}: waiting for process {process.pid} on " in message
     assert message.count("waiting") == 1
     assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("how", ["alone", "fork"])
-def test_lock_of_a_killed_process_blocks_nobody(tmp_path, capsys, how):
+def test_lock_of_a_killed_process_blocks_nobody(tmp_path, capfd, how):
     """Nor do its children, which live on."""
     process = hold(tmp_path / "records", how)
     process.kill()
     process.wait()
     with lock(tmp_path / "records"):
         pass
-    assert capsys.readouterr().err == "" and list(tmp_path.iterdir()) == []
+    assert capfd.readouterr().err == "" and list(tmp_path.iterdir()) == []
 
 
 def test_lock_lets_one_thread_at_a_time_work(tmp_path):

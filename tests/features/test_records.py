@@ -565,7 +565,7 @@ with lock(sys.argv[1]):
 """
 
 
-def test_write_records_waits_for_another_process_that_writes_them(tmp_path, utterances, capsys):
+def test_write_records_waits_for_another_process_that_writes_them(tmp_path, utterances, capfd):
     """Only then are the temporary files there nobody's, and removed."""
     folder = tmp_path / "r"
     folder.mkdir()
@@ -573,7 +573,7 @@ def test_write_records_waits_for_another_process_that_writes_them(tmp_path, utte
     with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
         assert process.stdout.readline() == b"held\n"
         assert write(utterances, folder)["examples"] == 10
-    assert f"{folder}: waiting for process {process.pid} on " in capsys.readouterr().err
+    assert f"{folder}: waiting for process {process.pid} on " in capfd.readouterr().err
     assert not [*folder.glob(".*")] and not [*tmp_path.glob(".*.lock")]
 
 
