@@ -3,6 +3,8 @@
 import argparse
 import contextlib
 import json
+import math
+import re
 import sys
 import warnings
 from pathlib import Path
@@ -11,6 +13,18 @@ from lttlib import Error
 
 MAX_COMPLAINTS = 10  # lines of each kind
 MAX_COMPLAINT = 300  # characters
+# What a suffix says about a file: nothing of another kind is written under such a name.
+KINDS = {
+    "a packed model": ".safetensors",
+    "a deployed model": ".tflite",
+    "a language model": ".arpa",
+    "a model of another library": ".onnx .keras .h5 .pt .pth .npz",
+    "text": ".txt .json .csv .yaml .md .html .ipynb .py",
+    "an archive": ".gz .bz2 .xz .zip .tar",
+    "sound": ".flac .wav .ogg .opus .mp3 .sph",
+}
+# Of a model's folder, those that an output may be taken for.
+MODEL_FILES = ("weights.safetensors", "packed.safetensors", "model.tflite")
 
 
 def main(argv=None):
@@ -42,9 +56,56 @@ def _format_warning(message, category, filename, lineno, line=None):
     return f"{filename}:{lineno}: {category.__name__}: {message}\n"
 
 
+class _Parser(argparse.ArgumentParser):
+    """Takes -1e-3 and -inf for numbers, not for options; `-p` takes one word or two."""
+
+    def __init__(self, *arguments, **options):
+        super().__init__(*arguments, **options)
+        self._negative_number_matcher = re.compile(r"-(\.?\d|inf|nan)")
+
+    def parse_known_args(self, args=None, namespace=None):
+        words = list(sys.argv[1:] if args is None else args)
+        return super().parse_known_args(_join_assignments(words), namespace)
+
+
+def _join_assignments(words):
+    """The words of a command line, with each parameter and its value as one."""
+    joined = []
+    while words:
+        word = words.pop(0)
+        if word == "--":
+            return [*joined, word, *words]
+        values = words[:1]
+        # With a name and its value in two words, one more.
+        if values and "=" not in values[0]:
+            values = words[:2]
+        is_assignment = len(values) > 1 or "=" in "".join(values)
+        if word in ("-p", "--parameter") and is_assignment and not values[-1].startswith("--"):
+            del words[: len(values)]
+            word = f"--parameter={'='.join(values)}"
+        joined.append(word)
+    return joined
+
+
+def _assignment(text):
+    """Name and value of `NAME=VALUE`."""
+    name, equals, value = text.partition("=")
+    if not equals:
+        raise argparse.ArgumentTypeError(f"{text} has no value: write NAME=VALUE")
+    return name.strip(), value
+
+
+def _finite(text):
+    """A number that is neither infinite nor none."""
+    with contextlib.suppress(ValueError):
+        if math.isfinite(float(text)):
+            return float(text)
+    raise argparse.ArgumentTypeError(f"a finite number is needed, not {text!r}")
+
+
 def parser():
     """Build the parser; nothing heavy is imported before a subcommand needs it."""
-    top = argparse.ArgumentParser(
+    top = _Parser(
         prog="ltt", description="Listen to the Teacher! Small speech recognisers, taught."
     )
     commands = top.add_subparsers(required=True, metavar="COMMAND")
@@ -64,11 +125,11 @@ def _add_parameter_option(command):
     command.add_argument(
         "-p",
         "--parameter",
-        nargs=2,
+        type=_assignment,
         action="append",
         default=[],
-        metavar=("NAME", "VALUE"),
-        help="another value for a parameter; may be repeated",
+        metavar="NAME=VALUE",
+        help="another value for a parameter, also as NAME VALUE; may be repeated",
     )
 
 
@@ -178,11 +239,12 @@ def _quantize(arguments):
     with _quiet_stdout():
         from lttlib import models, network
 
+        path = arguments.out or _beside(arguments.model, f"{arguments.bits}bits.safetensors")
+        _check_output(path, ".safetensors", arguments.model)
         model = models.load(arguments.model)
         network.quantize_kernels(
             model.network, arguments.bits, arguments.bucket, stochastic=arguments.stochastic
         )
-        path = arguments.out or _beside(arguments.model, f"{arguments.bits}bits.safetensors")
         size = models.packed.save(
             path,
             model.network,
@@ -218,12 +280,13 @@ def _deploy(arguments):
     with _quiet_stdout():
         from lttlib import models
 
+        path = arguments.out or _beside(arguments.model, f"{arguments.form}.tflite")
+        _check_output(path, ".tflite", arguments.model)
         model = models.load(arguments.model)
         waves = []
         if arguments.speech:
             root, split = arguments.speech
             waves = _calibration_waves(root, split, model.feature_config.sampling_rate)
-        path = arguments.out or _beside(arguments.model, f"{arguments.form}.tflite")
         name = arguments.model.name
         size = models.convert(model, path, arguments.form, waves, name=name)
     _print_size(path, size, model)
@@ -305,10 +368,10 @@ def _add_decoder_options(evaluate):
         help="write the words of language model and lexicon in capitals",
     )
     evaluate.add_argument(
-        "--lm-weight", type=float, metavar="X", help="of its natural logarithms (default: 1.25)"
+        "--lm-weight", type=_finite, metavar="X", help="of its natural logarithms (default: 1.25)"
     )
     evaluate.add_argument(
-        "--word-score", type=float, metavar="X", help="added for each word (default: 0)"
+        "--word-score", type=_finite, metavar="X", help="added for each word (default: 0)"
     )
     evaluate.add_argument(
         "--beam-width", type=int, metavar="N", help="hypotheses (default: beam 50, lm 100)"
@@ -490,6 +553,7 @@ def _lm(arguments):
     if arguments.out.suffix != ".arpa":
         problem = f"the last file is the one to write and ends in .arpa, not {arguments.out}"
         raise Error(problem)
+    _check_output(arguments.out, ".arpa", *arguments.texts)
 
     # Lines that are no sentences are named, and left out.
     sentences, rejected = [], []
@@ -554,6 +618,25 @@ def _quiet_stdout():
 def _beside(model, ending):
     """Path of a file that is made of a model, unless another one is named."""
     return model.with_name(f"{model.name}-{ending}")
+
+
+def _check_output(path, suffix, *inputs):
+    """Refuse, before any work, to write over an input, or where another kind of file belongs.
+
+    An input may be a folder: then its files are.
+    """
+    from lttlib.files import output_path
+
+    target = output_path(path)
+    for kind, suffixes in KINDS.items():
+        if path.suffix.lower() in suffixes.split() and suffixes != suffix:
+            raise Error(f"this is the name of {kind}", path, f"end it in {suffix}")
+
+    for item in map(Path, inputs):
+        files = [item / name for name in MODEL_FILES] if item.is_dir() else [item]
+        for file in files:
+            if target.exists() and file.exists() and file.samefile(target):
+                raise Error("this is read, and would be written over", path, "name another file")
 
 
 def _print_size(path, size, model):

@@ -1,6 +1,9 @@
 """Files that are whole or absent, their checksums, and the progress of long work."""
 
+import ast
+import collections
 import errno
+import functools
 import glob
 import hashlib
 import json
@@ -8,15 +11,27 @@ import os
 import platform
 import re
 import shutil
+import stat
+import sys
+import threading
+import time
 import zlib
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from lttlib import Error
 
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None
+
 PATIENCE = 2  # seconds of work before a bar appears
 BATCH_SECONDS = 600  # between two lines of progress in a batch run
 DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+LOCKED = (errno.EACCES, errno.EAGAIN)  # by another process
+NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)  # on this file system
+LOCK_SECONDS = 0.5  # between two looks at a lock that another process holds
 CHECKSUM_KEY = "crc32"
 NUMBERS = re.compile(r"\[\n\s*-?\d[-+.\deE]*(,\n\s*-?\d[-+.\deE]*)*\n\s*\]")
 
@@ -26,7 +41,8 @@ def atomic_write(path):
     """Write a file whole or not at all: the temporary path that is given is renamed at the end.
 
     If anything fails, the temporary file is removed and the old file at `path` stays. Temporary
-    files of the same path that killed processes of this machine left are removed as well.
+    files of the same path that killed processes of this machine left are removed as well. A file
+    that is there already keeps its permissions, and a link stays: what it leads to is written.
 
     Parameters
     ----------
@@ -39,10 +55,12 @@ def atomic_write(path):
 
     Raises
     ------
+    Error
+        If `path` is there and no file, as `output_path` has it.
     OSError
         If the disk is full, whatever class of error a library has for it.
     """
-    path = Path(path)
+    path = output_path(path)
     temporary = _temporary_path(path)
     try:
         with disk_full_errors(path):
@@ -50,9 +68,112 @@ def atomic_write(path):
             # Sync before the rename: otherwise a power cut can leave an empty file at `path`.
             with open(temporary, "rb+") as file:
                 os.fsync(file.fileno())
+            # Some file systems have no permissions to copy.
+            with suppress(FileNotFoundError, PermissionError):
+                shutil.copymode(path, temporary)
             os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def output_path(path) -> Path:
+    """Where a file of this name is to be written: at `path`, or where it leads to as a link.
+
+    Raises
+    ------
+    Error
+        If a folder, a device or a pipe has this name, or what this process prints goes there.
+    """
+    path = Path(path)
+    target = Path(os.path.realpath(path)) if path.is_symlink() else path
+    try:
+        status = path.stat()
+    except FileNotFoundError:
+        return target
+    if stat.S_ISDIR(status.st_mode):
+        raise Error("a folder, where a file is to be written", path, "name a file in it")
+    if not stat.S_ISREG(status.st_mode):
+        raise Error("a device or a pipe, and no file", path, "name a file")
+    for stream in (1, 2):
+        with suppress(OSError):  # closed
+            if os.path.samestat(status, os.fstat(stream)):
+                raise Error("messages are printed there", path, "name another file")
+    return target
+
+
+@contextmanager
+def lock(path):
+    """Work on a file or folder alone: another process that wants to waits, and says for whom.
+
+    The lock is the system's, on the file `.<name>.lock` beside `path`. It ends with its process,
+    however that ends; on a network file system the server keeps it, for all machines. Where there
+    are no locks, the work is done without. A thread may take a lock that it holds once more.
+
+    Parameters
+    ----------
+    path : path-like
+        Its folder is made.
+    """
+    path = Path(os.path.realpath(path))
+    lock_path = path.with_name(f".{path.name}.lock")
+    with _thread_locks[lock_path]:  # the system's is not between threads
+        if fcntl is None or lock_path in _held:
+            yield
+            return
+        lock_path.parent.mkdir(parents=True, exist_ok=True)
+        file = _acquire(lock_path, path)
+        _held.add(lock_path)
+        try:
+            yield
+        finally:
+            _held.remove(lock_path)
+            # Before it is free: who waits for it finds it gone, and makes a new one.
+            with suppress(OSError):
+                lock_path.unlink()
+            os.close(file)
+
+
+# Of this process, by the paths of their files.
+_thread_locks = collections.defaultdict(threading.RLock)
+_held = set()
+
+
+def _acquire(lock_path, path):
+    """Wait for a lock; return the open file that holds it.
+
+    Locks of fcntl, not of flock: processes that this one has started do not hold them on.
+    """
+    said = False
+    while True:
+        file = os.open(lock_path, os.O_RDWR | os.O_CREAT)
+        # Other users of a shared folder lock the same file.
+        with suppress(PermissionError):
+            os.fchmod(file, 0o666)
+        try:
+            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            if error.errno in NO_LOCKS:
+                return file
+            if error.errno not in LOCKED:
+                raise
+            if not said:
+                holder = os.read(file, 300).decode(errors="replace") or "another process"
+                _print_message(f"{path}: waiting for {holder}\n")
+                said = True
+            os.close(file)
+            time.sleep(LOCK_SECONDS)
+            continue
+        # Whoever held it until now has removed it: then this is not the file that others lock.
+        with suppress(FileNotFoundError):
+            if os.path.samestat(os.fstat(file), os.stat(lock_path)):
+                break
+        os.close(file)
+
+    words = " ".join([os.path.basename(sys.argv[0]), *sys.argv[1:]])
+    with suppress(OSError):  # a full disk
+        os.truncate(file, 0)
+        os.write(file, f"process {os.getpid()} on {platform.node()} ({words[:200]})".encode())
+    return file
 
 
 @contextmanager
@@ -194,6 +315,37 @@ def fingerprint(*contents) -> str:
 def printable(path) -> str:
     """Return a path as text that any file can hold: of bytes that are not UTF-8, the escapes."""
     return str(path).encode("utf-8", "backslashreplace").decode()
+
+
+def _print_message(text):
+    """Write to the system's stderr: of a notebook that waits, the terminal shall know."""
+    with suppress(OSError):  # closed
+        os.write(2, text.encode(errors="backslashreplace"))
+
+
+@functools.cache
+def code_fingerprint(*wings) -> str:
+    """Hash of what lttlib's code does, of all of it or of some wings: not of what it says."""
+    library = Path(__file__).parent
+    folders = [library / wing for wing in wings] or [library]
+    paths = [path for folder in folders for path in folder.rglob("*.py")]
+    return fingerprint(*(without_comments(path.read_text("utf-8")) for path in sorted(paths)))
+
+
+def without_comments(source) -> bytes:
+    """Python code without comments, docstrings and the form of its lines."""
+    tree = ast.parse(source)
+    for node in ast.walk(tree):
+        body = getattr(node, "body", None)
+        if isinstance(body, list) and body and _is_text(body[0]):
+            body[:1] = [] if body[1:] else [ast.Pass()]
+    return ast.unparse(tree).encode()
+
+
+def _is_text(statement):
+    """Whether a statement is nothing but a text, such as a docstring."""
+    value = getattr(statement, "value", None)
+    return isinstance(statement, ast.Expr) and isinstance(value, ast.Constant)
 
 
 def progress(items=None, **options):

@@ -176,6 +176,50 @@ def test_main_leaves_the_traceback_of_an_error_that_nobody_foresaw(monkeypatch):
         cli.main(["run"])
 
 
+# The parameters of a command line
+
+
+@pytest.mark.parametrize(
+    "words, given",
+    [
+        ("run quick -p epochs 3", {"epochs": "3"}),
+        ("run quick -p epochs=3", {"epochs": "3"}),
+        ("run -p epochs=3 quick -p seed 1", {"epochs": "3", "seed": "1"}),
+        ("run --parameter=epochs=3 quick", {"epochs": "3"}),
+        ("run quick -p rate -1e-3 --only 02", {"rate": "-1e-3"}),
+        ("run quick -p rate=-1e-3 -p other -.5", {"rate": "-1e-3", "other": "-.5"}),
+        ("run quick -p rate -inf", {"rate": "-inf"}),
+        ("run quick -p corpus_root /a=b", {"corpus_root": "/a=b"}),
+        ("run quick -p teacher= --only 02", {"teacher": ""}),
+        ("sweep quick --only 04 --grid w -1e-3 -inf -p seed=2", {"seed": "2"}),
+    ],
+)
+def test_parameter_is_given_in_one_word_or_two_and_a_number_may_be_negative(words, given):
+    arguments = cli.parser().parse_args(words.split())
+    assert dict(arguments.parameter) == given and arguments.profile == "quick"
+    assert getattr(arguments, "grid", None) in (None, [["w", "-1e-3", "-inf"]])
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "run -p epochs --only 02",
+        "evaluate m c dev --lm-weight nan",
+        "evaluate m c dev --word-score -inf",
+        "evaluate m c dev --lm-weight",
+    ],
+)
+def test_option_that_has_no_number_or_value_is_refused(words, capsys):
+    with pytest.raises(SystemExit) as stopped:
+        cli.main(words.split())
+    assert stopped.value.code == 2 and "usage: ltt" in capsys.readouterr().err
+
+
+def test_evaluate_takes_a_negative_number_in_exponent_form():
+    arguments = cli.parser().parse_args("evaluate m c dev --word-score -1e-3".split())
+    assert arguments.word_score == -0.001
+
+
 KINDS = ("substitutions", "deletions", "insertions")
 
 
@@ -430,6 +474,55 @@ def test_quantize_that_is_refused_is_one_line_and_no_file(
     path = tmp_path / "small.safetensors"
     assert_refuses(capsys, problem, "quantize", noise / "pupil", "--out", path, *options)
     assert list(tmp_path.iterdir()) == []
+
+
+OUTPUTS = [
+    ("small.tflite", "the name of a deployed model; end it in .safetensors"),
+    ("small.ARPA", "the name of a language model"),
+    ("small.onnx", "the name of a model of another library"),
+    ("sound.wav", "the name of sound"),
+    ("small.txt", "the name of text"),
+    (".", "a folder, where a file is to be written"),
+    ("pipe", "a device or a pipe"),
+    ("/dev/null", "a device or a pipe"),
+    ("link", "a device or a pipe"),
+    ("pupil/weights.safetensors", "this is read, and would be written over"),
+    ("to-weights.safetensors", "this is read, and would be written over"),
+]
+
+
+@pytest.mark.parametrize("name, problem", OUTPUTS)
+def test_quantize_refuses_an_output_that_is_no_new_file(noise, tmp_path, capsys, name, problem):
+    shutil.copytree(noise / "pupil", tmp_path / "pupil")
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "link").symlink_to("/dev/null")
+    (tmp_path / "to-weights.safetensors").symlink_to("pupil/weights.safetensors")
+    before = sorted(tmp_path.rglob("*"))
+    weights = (tmp_path / "pupil" / "weights.safetensors").read_bytes()
+    options = ["--out", tmp_path / name]
+    assert_refuses(capsys, problem, "quantize", tmp_path / "pupil", *options)
+    assert sorted(tmp_path.rglob("*")) == before
+    assert (tmp_path / "pupil" / "weights.safetensors").read_bytes() == weights
+
+
+def test_deploy_and_lm_refuse_such_outputs_too(noise, book, capsys):
+    out = book / "small.safetensors"
+    problem = "the name of a packed model; end it in .tflite"
+    assert_refuses(capsys, problem, "deploy", noise / "pupil", "--out", out)
+    (book / "link.arpa").symlink_to("one.txt")
+    problem = "this is read, and would be written over"
+    assert_refuses(capsys, problem, "lm", book / "one.txt", book / "link.arpa")
+    assert "Some words" in (book / "one.txt").read_text()
+
+
+def test_quantize_writes_through_a_link_and_under_any_other_name(noise, tmp_path, capsys):
+    (tmp_path / "link.safetensors").symlink_to("elsewhere")
+    for name in ("link.safetensors", "small", "small.bin"):
+        run_cli(capsys, "quantize", noise / "pupil", "--out", tmp_path / name)
+    assert (tmp_path / "link.safetensors").is_symlink()
+    names = ["elsewhere", "link.safetensors", "small", "small.bin"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == names
+    assert (tmp_path / "elsewhere").read_bytes() == (tmp_path / "small").read_bytes()
 
 
 @pytest.mark.parametrize("model", ["nobody", "corpus/dev/7/1/7-1.trans.txt"])

@@ -1,10 +1,14 @@
 """Files are whole or absent, checksums notice damage, and long work shows its progress."""
 
+import errno
 import json
 import os
+import stat
 import subprocess
 import sys
+import threading
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,6 +17,7 @@ from lttlib import Error, files
 from lttlib.files import (
     CHECKSUM_KEY,
     atomic_write,
+    lock,
     parse_json,
     progress,
     temporary_folder,
@@ -63,6 +68,171 @@ def test_atomic_write_removes_what_a_dead_process_left_and_keeps_what_a_running_
     write_json(tmp_path / "x", 1)
     assert not of_dead.exists()
     assert of_running.exists() and of_other_file.exists()
+
+
+# Outputs that are no plain new file.
+
+
+def test_atomic_write_follows_the_umask_and_keeps_the_permissions_of_what_is_there(tmp_path):
+    path = tmp_path / "x"
+    umask = os.umask(0o027)
+    try:
+        write_json(path, 1)
+        assert stat.S_IMODE(path.stat().st_mode) == 0o640
+        path.chmod(0o604)
+        write_json(path, 2)
+    finally:
+        os.umask(umask)
+    assert stat.S_IMODE(path.stat().st_mode) == 0o604 and json.loads(path.read_text()) == 2
+
+
+@pytest.mark.parametrize("exists", [True, False])
+def test_atomic_write_goes_through_a_link(tmp_path, exists):
+    target = tmp_path / "elsewhere" / "x"
+    target.parent.mkdir()
+    if exists:
+        target.write_text("old")
+    link = tmp_path / "link"
+    link.symlink_to("elsewhere/x")
+    write_json(link, 1)
+    assert link.is_symlink() and json.loads(target.read_text()) == 1
+    assert list(target.parent.iterdir()) == [target]
+
+
+def test_atomic_write_refuses_what_is_no_file(tmp_path):
+    (tmp_path / "folder").mkdir()
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "link").symlink_to("pipe")
+    null = Path(os.devnull)
+    before = null.stat()
+    for name in ("folder", "pipe", "link", null):
+        with pytest.raises(Error, match="a folder|a device") as error:
+            write_json(tmp_path / name, 1)
+        assert error.value.path == tmp_path / name and error.value.cure
+    assert (null.stat().st_mode, null.stat().st_ino) == (before.st_mode, before.st_ino)
+    assert len(list(tmp_path.iterdir())) == 3
+
+
+PRINT_AND_WRITE = """
+import sys
+from lttlib.files import write_json
+write_json(sys.argv[1], 1)
+"""
+
+
+@pytest.mark.parametrize("name", ["/dev/stdout", "out"])
+def test_atomic_write_refuses_the_file_that_messages_go_to(tmp_path, name):
+    with open(tmp_path / "out", "w") as out:
+        command = [sys.executable, "-c", PRINT_AND_WRITE, name]
+        ended = subprocess.run(command, stdout=out, stderr=subprocess.PIPE, cwd=tmp_path)
+    assert b"messages are printed there; name another file" in ended.stderr
+    assert (tmp_path / "out").read_text() == ""
+
+
+# Locks.
+
+HOLD = """
+import os, sys, time
+from lttlib.files import lock
+with lock(sys.argv[1]):
+    if sys.argv[2] == "fork" and os.fork() == 0:
+        time.sleep(60)
+        os._exit(0)
+    print("held", flush=True)
+    time.sleep(60)
+"""
+
+
+def hold(path, how="alone"):
+    """A process that holds the lock of a path."""
+    command = [sys.executable, "-c", HOLD, path, how]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    assert process.stdout.readline() == "held\n"
+    return process
+
+
+def test_lock_waits_for_another_process_and_names_it(tmp_path, capfd, monkeypatch):
+    monkeypatch.setattr(files, "LOCK_SECONDS", 0.05)
+    process = hold(tmp_path / "records")
+    timer = threading.Timer(0.5, process.terminate)
+    timer.start()
+    with lock(tmp_path / "records"):
+        assert process.wait(10) is not None, "not before the other process has ended"
+    message = capfd.readouterr().err
+    assert f"{tmp_path / 'records'}: waiting for process {process.pid} on " in message
+    assert message.count("waiting") == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("how", ["alone", "fork"])
+def test_lock_of_a_killed_process_blocks_nobody(tmp_path, capfd, how):
+    """Nor do its children, which live on."""
+    process = hold(tmp_path / "records", how)
+    process.kill()
+    process.wait()
+    with lock(tmp_path / "records"):
+        pass
+    assert capfd.readouterr().err == "" and list(tmp_path.iterdir()) == []
+
+
+def test_lock_lets_one_thread_at_a_time_work(tmp_path):
+    path = tmp_path / "count"
+    write_json(path, 0)
+
+    def count():
+        for _ in range(20):
+            with lock(path):
+                write_json(path, json.loads(path.read_text()) + 1)
+
+    threads = [threading.Thread(target=count) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert json.loads(path.read_text()) == 80
+
+
+def test_lock_may_be_taken_again_by_its_thread_and_is_kept_until_the_last_end(tmp_path):
+    with lock(tmp_path / "records"):
+        with lock(tmp_path / "records"):
+            pass
+        (path,) = tmp_path.iterdir()
+        assert f"process {os.getpid()} on " in path.read_text()
+    (tmp_path / "link").symlink_to(tmp_path)
+    with lock(tmp_path / "a"), lock(tmp_path / "link" / "a"), lock(tmp_path / "b"):
+        assert len(list(tmp_path.glob(".*.lock"))) == 2
+
+
+COUNT = """
+import sys
+from pathlib import Path
+from lttlib import files
+files.LOCK_SECONDS = 0.001
+path = Path(sys.argv[1])
+for _ in range(50):
+    with files.lock(path):
+        path.write_text(str(int(path.read_text()) + 1))
+"""
+
+
+def test_lock_lets_one_process_at_a_time_work(tmp_path):
+    """Though its file is removed and made again each time."""
+    path = tmp_path / "count"
+    path.write_text("0")
+    command = [sys.executable, "-c", COUNT, path]
+    processes = [subprocess.Popen(command, stderr=subprocess.DEVNULL) for _ in range(3)]
+    assert [process.wait() for process in processes] == [0, 0, 0]
+    assert path.read_text() == "150"
+
+
+def test_lock_is_done_without_where_a_file_system_has_none(tmp_path, monkeypatch):
+    def fail(*arguments):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(files.fcntl, "lockf", fail)
+    with lock(tmp_path / "records"):
+        pass
+    assert list(tmp_path.iterdir()) == []
 
 
 ABORT = """
@@ -151,6 +321,26 @@ def test_checksum_notices_what_changes_in_metadata_and_contents():
     ):
         with pytest.raises(Error, match="checksum is wrong"):
             verify_checksum(changed, *changed_contents)
+
+
+@pytest.mark.parametrize(
+    "other, same",
+    [
+        ("def f(x):\n    # why\n    return (x +\n            1)\n", True),
+        ('"""Module."""\ndef f(x):\n    """Text."""\n    return x + 1', True),
+        ("def f(x):\n    return x + 2", False),
+        ("def f(x):\n    'text'; y = 'text'\n    return x + 1", False),
+    ],
+)
+def test_code_is_what_it_does_and_not_how_it_reads(other, same):
+    code = "def f(x):\n    return x + 1\n"
+    assert (files.without_comments(other) == files.without_comments(code)) is same
+
+
+def test_code_fingerprint_is_of_the_wings_that_are_named():
+    fingerprints = {files.code_fingerprint(*wings) for wings in ((), ("network",), ("speech",))}
+    assert len(fingerprints) == 3
+    assert files.code_fingerprint("network") == files.code_fingerprint("network")
 
 
 def test_progress_is_a_bar_for_a_person_and_seldom_a_line_in_a_batch_run(monkeypatch, capsys):

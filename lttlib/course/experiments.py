@@ -1,11 +1,56 @@
-"""One experiment: train a network, write it, load and score what was written, fill in its card."""
+"""One experiment: train a network, write it, load and score what was written, fill in its card.
 
+A card says what its results are of (a hash of ids and texts), and what the model was made of
+(records, other models): where these are others now, its numbers are not shown.
+"""
+
+import functools
 import json
+import os
 import random
+from contextlib import nullcontext
 from dataclasses import asdict
 from pathlib import Path
 
 from lttlib import Error, models, recognition, speech, training
+from lttlib.course.notebooks import require
+from lttlib.features import shards
+from lttlib.files import fingerprint, lock, parse_json, write_json
+from lttlib.network.distribution import is_chief
+from lttlib.training.checkpoint import run_fingerprint
+
+CORPUS_FILE = "corpus.json"  # beside the records of a profile: where their corpus is
+
+
+def write_corpus_root(records_folder, root) -> None:
+    """Note where the corpus of records is: within `data/`, which may move, as a relative path."""
+    folder = os.path.abspath(records_folder)
+    root = os.path.abspath(root)
+    data = os.path.dirname(os.path.dirname(folder))
+    if root.startswith(data + os.sep):
+        root = os.path.relpath(root, folder)
+    write_json(Path(folder) / CORPUS_FILE, {"root": root})
+
+
+def corpus_root(records_folder) -> Path:
+    """Return the folder of the corpus that records are of.
+
+    Raises
+    ------
+    lttlib.Error
+        If the corpus is there no more, or nothing says where it is.
+    """
+    path = Path(records_folder) / CORPUS_FILE
+    cure = "run notebook 01; with -p corpus_root=FOLDER it is told where the corpus is now"
+    try:
+        root = parse_json(path.read_bytes())["root"]
+        root = Path(os.path.normpath(path.parent / root))
+    except (OSError, KeyError, TypeError, ValueError) as error:
+        raise Error(f"does not say where the corpus is ({error!r})", path, cure) from error
+    if not root.is_dir():
+        problem = "the corpus of these records is not there any more"
+        raise Error(problem, root, f"{cure}, and records of the same files are kept")
+    return root
 
 
 def splits(records_folder, score_splits, train_split="train", held_speakers=()) -> dict:
@@ -14,7 +59,7 @@ def splits(records_folder, score_splits, train_split="train", held_speakers=()) 
     Parameters
     ----------
     records_folder : path-like
-        `data/<profile>/records`; it says where the corpus is.
+        `data/<profile>/records`; it says where the corpus is (`corpus_root`).
     score_splits : list of str
     train_split : str
     held_speakers : list of str
@@ -30,7 +75,7 @@ def splits(records_folder, score_splits, train_split="train", held_speakers=()) 
     lttlib.Error
         If a held speaker is not in the corpus.
     """
-    root = json.loads((Path(records_folder) / "corpus.json").read_text("utf-8"))["root"]
+    root = corpus_root(records_folder)
     scored = {}
     for split in score_splits:
         utterances = speech.read_corpus(root, split)
@@ -65,7 +110,7 @@ def transcribed_speakers(records, share: float) -> set:
 
 
 def run_experiment(
-    folder, network, objective, records, config, scored, *, cores=None, **metadata
+    folder, network, objective, records, config, scored, *, cores=None, same_as=None, **metadata
 ) -> dict:
     """Train a network into a model folder.
 
@@ -79,6 +124,8 @@ def run_experiment(
         What `splits` returns.
     cores : int, optional
         Processes that compute features, by default as `features.workers` has it.
+    same_as : path-like, optional
+        Folder of a model that is taken instead if it is of the very same training.
     **metadata
         More entries of the card, such as technique.
 
@@ -87,16 +134,27 @@ def run_experiment(
     dict: the model's card, with results of the model that was loaded from the folder again.
     """
     folder = Path(folder)
-    history = training.train(network, objective, records, config, f"{folder}.checkpoint")
-    card = {
-        "seed": config.seed,
-        "objective": training.describe(objective),
-        "recipe": asdict(config),
-        "precision": network.output_layer.dtype_policy.name,
-    }
-    model = models.Model(network, records.feature_config, records.alphabet)
-    models.save(folder, model, **card, **history, **metadata)
-    return score(folder, scored, cores)
+    learnable = training.with_feasible_labels(records, network.spec)
+    identity = run_fingerprint(network, objective, learnable, config)
+    identity = fingerprint(identity.encode())
+    if same_as:
+        if models.read_card(same_as).get("training") == identity:
+            return current_card(same_as, scored, cores)
+        print(f"{same_as} is of another training: {folder.name} is trained", flush=True)
+    # Of two processes that train to one folder, the second waits until the model is written.
+    checkpoint = f"{folder}.checkpoint"
+    with lock(checkpoint) if is_chief() else nullcontext():
+        history = training.train(network, objective, records, config, checkpoint)
+        card = {
+            "training": identity,
+            "seed": config.seed,
+            "objective": training.describe(objective),
+            "recipe": asdict(config),
+            "precision": network.output_layer.dtype_policy.name,
+        }
+        model = models.Model(network, records.feature_config, records.alphabet)
+        models.save(folder, model, **card, **history, **metadata)
+        return score(folder, scored, cores)
 
 
 def score(folder, scored, cores=None) -> dict:
@@ -104,11 +162,123 @@ def score(folder, scored, cores=None) -> dict:
     model = models.load(folder)
     results = {}
     for split, utterances in scored.items():
-        results[split] = recognition.evaluate(model, utterances, cores=cores)
+        result = recognition.evaluate(model, utterances, cores=cores)
+        results[split] = result | {"scored_on": hash_of_utterances(utterances)}
     return models.update_card(folder, results=results)
 
 
-def load_results(folder, prefixes=("",)) -> list:
+def hash_of_utterances(utterances) -> str:
+    """Hash of ids and texts: the entry `scored_on` of results."""
+    rows = [[utterance.id, utterance.text] for utterance in utterances]
+    return fingerprint(json.dumps(rows).encode())
+
+
+def current_card(folder, scored, cores=None) -> dict:
+    """Return the card of a model, with results on these utterances.
+
+    Where its results are of others, or do not say of which, it is scored anew.
+
+    Parameters
+    ----------
+    folder, scored, cores
+        As `score` takes them.
+    """
+    card = models.read_card(folder)
+    results = card.get("results", {})
+    stale = [split for split in scored if not _is_of(results.get(split, {}), scored[split])]
+    if not stale:
+        return card
+    print(f"{card['name']}: scored anew on {', '.join(stale)}", flush=True)
+    return score(folder, scored, cores)
+
+
+def _is_of(result, utterances):
+    """Whether a result is of these utterances."""
+    return result.get("scored_on") == hash_of_utterances(utterances)
+
+
+def made_of(folder, splits=(), names=()) -> dict:
+    """Describe what a model is made of, for the entry `made_of` of its card.
+
+    Parameters
+    ----------
+    folder : path-like
+        `data/<profile>`.
+    splits : iterable of str
+        Of the records that it learned from.
+    names : iterable of str
+        Models that taught it, or that it began as.
+    """
+    folder = Path(folder)
+    records = {split: hash_of_records(folder / "records" / split) for split in splits}
+    teachers = {}
+    for name in names:
+        teachers[name] = models.read_card(folder / "models" / name)["fingerprint"]
+    return {"records": records, "models": teachers}
+
+
+def hash_of_records(folder) -> str:
+    """Hash of the contents of all shards of a split, as their indices have it."""
+    paths = shards.shard_paths(Path(folder))
+    indices = [path.with_suffix(".json") for path in paths]
+    times = [index.exists() and index.stat().st_mtime_ns for index in indices]
+    return _hash_of_shards(tuple(paths), tuple(times))
+
+
+@functools.lru_cache(16)  # asked for each model of a profile
+def _hash_of_shards(paths, times):
+    """Hash of the contents of shards whose indices are of these times."""
+    hashes = [shards.read_index(path).get("sha256", "") for path in paths]
+    return fingerprint(*map(str.encode, hashes))
+
+
+def outdated(folder) -> str:
+    """Return what a model was made of that is other now, in words; empty if nothing is."""
+    folder = Path(folder)
+    made = models.read_card(folder).get("made_of", {})
+    for split, content in made.get("records", {}).items():
+        if hash_of_records(folder.parents[1] / "records" / split) != content:
+            return f"it learned from other records of {split} than those that are there now"
+    for name, content in made.get("models", {}).items():
+        path = folder.with_name(name)
+        if path.exists() and models.read_card(path)["fingerprint"] != content:
+            return f"it was made of another {name} than the one that is there now"
+    return ""
+
+
+def require_current(folder, made_by, **entries) -> Path:
+    """Return the folder of a model that another notebook made, if it would be made so today.
+
+    Parameters
+    ----------
+    folder : path-like
+        `data/<profile>/models/<name>`.
+    made_by : str
+        The notebook, "04_distilled_student", say.
+    **entries
+        What its card must have, such as seed, unless it has no such entry.
+
+    Raises
+    ------
+    FileNotFoundError
+        There is no such model.
+    lttlib.Error
+        What it was made of is other now, or an entry is.
+    """
+    folder = require(Path(folder) / "card.json", made_by).parent
+    card = models.read_card(folder)
+    problem = outdated(folder)
+    for name, value in entries.items():
+        if card.get(name, value) != value:
+            problem = f"it was made with {name} {card[name]!r}, not {value!r}"
+    if problem:
+        profile = folder.parents[1].name
+        cure = f"run {made_by} again (ltt run {profile} --only {made_by})"
+        raise Error(problem, folder, cure)
+    return folder
+
+
+def load_results(folder, prefixes=("",), scored=None, cores=None) -> list:
     """Results in the cards of all models in a folder, a row for each model, split and decoder.
 
     Parameters
@@ -117,28 +287,36 @@ def load_results(folder, prefixes=("",)) -> list:
         `data/<profile>/models`.
     prefixes : tuple of str
         Models whose names begin so.
+    scored, cores : optional
+        As `score` takes them: models with results of other utterances are scored anew.
 
     Returns
     -------
     list of dict: name, technique, parameters, bytes (of the largest file: the weights), split,
     decoder, LER, LER_ci, WER, WER_ci, result (all of it, as `recognition.difference` takes it), and
     real_time_factor and seconds (of training), None where the card has none. A folder without a
-    whole card, or with one that has no results, is a row of name and `problem` alone.
+    whole card, or with one that has no results or is of other records or models than those that are
+    there now, is a row of name and `problem` alone.
     """
     rows = []
     for path in sorted(Path(folder).glob("*/")):
         if path.name.startswith(tuple(prefixes)) and not path.name.startswith("."):
-            rows += _model_rows(path)
+            rows += _model_rows(path, scored or {}, cores)
     return rows
 
 
-def _model_rows(folder):
+def _model_rows(folder, scored, cores):
     """The rows of one model."""
     # What all rows of the model have.
     try:
         card = models.read_card(folder)
+        problem = outdated(folder)
+        if "results" in card and not problem:
+            card = current_card(folder, scored, cores)
     except ValueError as error:
-        return [{"name": folder.name, "problem": str(error)}]
+        problem = str(error)
+    if problem:
+        return [{"name": folder.name, "problem": problem}]
     model = {
         "name": folder.name,
         "technique": card.get("technique", folder.name),
@@ -152,6 +330,10 @@ def _model_rows(folder):
     rows = []
     for decoder, key in (("greedy", "results"), ("lm", "lm_results")):
         for split, result in card.get(key, {}).items():
+            if split in scored and not _is_of(result, scored[split]):
+                problem = f"its words by a language model are not of this {split}"
+                rows.append({"name": folder.name, "problem": problem})
+                continue
             rates = {rate: result[rate] for rate in ("LER", "LER_ci", "WER", "WER_ci")}
             row = {"split": split, "decoder": decoder, "result": result}
             rows.append(model | row | rates)

@@ -12,6 +12,7 @@ import functools
 import json
 import math
 import os
+import re
 import reprlib
 from pathlib import Path
 
@@ -19,6 +20,7 @@ import yaml
 
 from lttlib import Error
 from lttlib.course import report
+from lttlib.files import lock
 
 NOTEBOOKS = Path(__file__).resolve().parents[2] / "notebooks"
 DATA = Path(os.environ.get("LTT_DATA") or NOTEBOOKS.parent / "data").expanduser().resolve()
@@ -30,6 +32,31 @@ RENAMED = {
     "float_ends": "skip_first_and_last",
 }
 
+# What the values of a parameter may be: by its name, or by the last words of that. Where nothing
+# is said, any value of its type will do.
+RANGES = {
+    "[1, inf)": "epochs batch_size filters widths strides hint_layer guided bucket_size order "
+    "beam_width calibration chunk_ms sampling_rate n_mfcc n_mels",
+    "[0, inf)": "cores listen_to masks mask_width lm_weights",
+    "(0, inf)": "learning_rate clip temperature speeds window_ms frame_shift_ms",
+    "[0, 1]": "alpha warmup",
+    "[0, 1)": "dropouts",
+    "(0, 1]": "transcribed_share",
+    "[1, 8]": "bits",
+    "[0, 2147483647]": "seed",
+}
+CHOICES = {
+    "kind": "raw power mfccs",
+    "conv": "conv gated_conv separable_conv",
+    "guidance": "float32 float16 log8 top4 online",
+    "frame_selection": "all non_blank symmetric",
+    "precision": "auto float32 mixed_bfloat16",
+}
+# Names of folders within those of the course, and files anywhere.
+FOLDERS = "corpus train_split score_splits teacher more_teachers student label_student".split()
+FILES = ("_root", "_path", "lm_ready")
+MAY_BE_EMPTY = ("more_teachers", "label_student")
+
 SHORT_REPR = reprlib.Repr()  # a few lines of YAML can stand for a list of billions
 SHORT_REPR.maxlevel = 2
 SHORT_REPR.maxlist = 20
@@ -37,8 +64,9 @@ SHORT_REPR.maxstring = 200
 
 
 def _parse_bool(text):
-    """The truth value that a text names."""
-    return {"true": True, "false": False}[text.lower()]
+    """The truth value that a text names, as YAML 1.1 has it."""
+    words = {"true": True, "yes": True, "on": True, "false": False, "no": False, "off": False}
+    return words[text.lower()]
 
 
 PARSERS = {"int": int, "float": float, "str": str, "bool": _parse_bool}
@@ -46,6 +74,16 @@ PARSERS = {"int": int, "float": float, "str": str, "bool": _parse_bool}
 # What a value of another type may raise; nested without end it is too much for Python's own parser.
 WRONG_TYPE = (ArithmeticError, KeyError, SyntaxError, TypeError, ValueError)
 UNREADABLE = (*WRONG_TYPE, MemoryError, RecursionError)
+
+
+class _TextLoader(yaml.SafeLoader):
+    """Leaves values as they are typed: YAML 1.1 reads 010 as 8, 12:30 as 750, and no as false."""
+
+
+_TextLoader.yaml_implicit_resolvers = {
+    first: [(tag, pattern) for tag, pattern in rows if tag.endswith((":null", ":merge"))]
+    for first, rows in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
 
 
 def profile_folder(profile):
@@ -148,6 +186,8 @@ def _parse_declaration(line):
 def profile(name):
     """Read ``notebooks/params/<name>.yaml``: a dictionary of parameters, not checked yet.
 
+    Values are texts as they are typed, or lists of texts; `plan` has them as their types.
+
     Raises
     ------
     lttlib.Error
@@ -158,7 +198,7 @@ def profile(name):
         raise _unknown("profile", name, files)
     try:
         text = files[name].read_text(encoding="utf-8")
-        values = yaml.safe_load(text) or {}
+        values = yaml.load(text, _TextLoader) or {}
         if not isinstance(values, dict):
             raise Error(f"it holds a {type(values).__name__}")
         if values and len(yaml.compose(text).value) > len(values):
@@ -177,7 +217,7 @@ def plan(name, only=(), start=None, overrides=None):
 
     # What the caller gives goes before what the profile gives.
     path = NOTEBOOKS / "params" / f"{name}.yaml"
-    overrides = _absolute_paths(_current_names(overrides or {}, known))
+    overrides = _current_names(overrides or {}, known)
     values = _current_names(profile(name), known, path) | overrides
     sources = {key: None if key in overrides else path for key in values}
     _check_names(values, known, sources)
@@ -203,7 +243,7 @@ def run(profile="quick", only=(), start=None, parameters=None, reports=""):
         ("02_teacher").
     parameters : dict, optional
         Values that go before the profile's; a text is read as the declared type. A relative path
-        (the name ends in ``_root`` or ``_path``) counts from the caller's folder.
+        (`FILES` has the names) counts from the caller's folder.
     reports : str, optional
         A folder within ``data/<profile>/reports`` for the reports and figures of this run alone.
 
@@ -211,13 +251,13 @@ def run(profile="quick", only=(), start=None, parameters=None, reports=""):
     ------
     lttlib.Error, FileNotFoundError
         Before anything runs: a notebook, profile or parameter that does not exist (the nearest
-        that does is named), a value of the wrong type, or a parameter that no notebook of this
-        run declares.
+        that does is named), a value of the wrong type or out of its range, a file that is not
+        there, or a parameter that no notebook of this run declares.
     lttlib.course.report.NotebookError
         A notebook failed; those after it have not run.
     """
     steps = plan(profile, only, start, parameters)
-    folder = profile_folder(profile) / "reports" / reports
+    folder = _reports_folder(profile, reports)
     folder.mkdir(parents=True, exist_ok=True)
     variables = {"LTT_DATA": str(DATA)}
     if reports:
@@ -227,7 +267,9 @@ def run(profile="quick", only=(), start=None, parameters=None, reports=""):
     try:
         for notebook, values in steps:
             print(f"{notebook.stem} ...", flush=True)
-            seconds = report.execute(notebook, values, folder, variables)
+            # Of two runs that would write the same, the second one waits.
+            with lock(folder / notebook.name), lock(_results_path(profile, notebook, values)):
+                seconds = report.execute(notebook, values, folder, variables)
             print(f"{notebook.stem} {seconds:.0f} s", flush=True)
     finally:
         page = report.write_index(folder, profile)
@@ -235,6 +277,22 @@ def run(profile="quick", only=(), start=None, parameters=None, reports=""):
         page = folder / f"{report.ALL_MODELS}.html"
     print(f"Report: {page}")
     return page
+
+
+def _reports_folder(profile, name):
+    """Folder of the reports of a run, within that of the profile."""
+    reports = profile_folder(profile) / "reports"
+    folder = Path(os.path.normpath(reports / name))
+    if not folder.is_relative_to(reports):
+        raise Error(f"reports {name!r} would leave their folder", reports, "name one within it")
+    return folder
+
+
+def _results_path(profile, notebook, values):
+    """A path that stands for all that a notebook makes: models, say, of the students' name."""
+    declared = parameters(notebook)
+    names = [values.get(key, declared[key][1]) for key in ("teacher", "student") if key in declared]
+    return profile_folder(profile) / ".".join([*names[-1:], notebook.stem])
 
 
 def _notebooks():
@@ -264,18 +322,6 @@ def _current_names(values, known, path=None):
 def _announce(old):
     """Print what a parameter is called today."""
     print(f"The parameter {old} is called {RENAMED[old]} now.", flush=True)
-
-
-def _absolute_paths(overrides):
-    """The values, with paths that no longer depend on the caller's folder."""
-    absolute = dict(overrides)
-    for name, value in overrides.items():
-        if name.endswith(("_root", "_path")) and value:
-            absolute[name] = os.path.abspath(os.path.expanduser(value))
-        if name.endswith("_root") and value and not os.path.isdir(absolute[name]):
-            problem = f"parameter {name!r} needs a folder, which this is not"
-            raise Error(problem, absolute[name], "name one that exists")
-    return absolute
 
 
 def _check_names(values, known, sources):
@@ -335,8 +381,28 @@ def _convert_all(declared, values, sources):
     converted = {}
     for name, (kind, _, _) in declared.items():
         if name in values:
-            converted[name] = _convert(name, kind, values[name], sources.get(name))
+            source = sources.get(name)
+            value = _convert(name, kind, values[name], source)
+            _check_value(name, value, source)
+            # The caller's paths count from the folder of the caller.
+            folder = NOTEBOOKS if source else Path()
+            converted[name] = _absolute_path(name, value, folder)
     return converted
+
+
+def _absolute_path(name, value, folder):
+    """The path that a parameter names, if it names a file or folder; else its value."""
+    is_file = name.endswith(FILES) and (name, value) != ("lm_ready", "librispeech")
+    if not is_file or not value or not isinstance(value, str):
+        return value
+    path = os.path.abspath(folder / os.path.expanduser(value))
+    needs_folder = name.endswith("_root")
+    is_there = os.path.isdir if needs_folder else os.path.exists
+    if not is_there(path):
+        kind = "folder" if needs_folder else "file"
+        problem = f"parameter {name!r} needs a {kind}, which this is not"
+        raise Error(problem, path, "name one that exists")
+    return path
 
 
 def _convert(name, kind, value, path=None):
@@ -347,6 +413,49 @@ def _convert(name, kind, value, path=None):
         problem = f"parameter {name!r} expects {kind}, not {SHORT_REPR.repr(value)}"
         cure = None if path is None else "write a value of this type"
         raise Error(problem, path, cure) from error
+
+
+def _check_value(name, value, path):
+    """Refuse a value of the right type that makes no sense."""
+    items = value if isinstance(value, list) else [value]
+    numbers = [item for item in items if isinstance(item, int | float)]
+    text = SHORT_REPR.repr(value)
+    for interval in _rules(RANGES, name):
+        if not items or not all(_lies_in(number, interval) for number in numbers):
+            problem = f"parameter {name!r} must lie in {interval}, not {text}"
+            raise Error(problem, path, "give a number that does")
+    for choice, words in CHOICES.items():
+        if any(_rules({words: choice}, name)) and value not in words.split():
+            problem = f"parameter {name!r} has no choice {text}"
+            raise Error(problem, path, f"there are: {', '.join(words.split())}")
+
+    # Folders of the course: a path would lead out of it.
+    if name in FOLDERS and (value or name not in MAY_BE_EMPTY):
+        if not items or not all(_is_folder_name(str(item)) for item in items):
+            problem = f"parameter {name!r} needs the plain name of a folder, not {text}"
+            raise Error(problem, path, "leave out what leads elsewhere")
+
+
+def _is_folder_name(text):
+    """Whether a text names a folder that is neither hidden nor in another folder."""
+    return bool(re.fullmatch(r"[^./][^/]*", text)) and text.isprintable()
+
+
+def _rules(table, name):
+    """The keys of a table for a parameter of this name."""
+    for rule, words in table.items():
+        if any(name == word or name.endswith(f"_{word}") for word in words.split()):
+            yield rule
+
+
+def _lies_in(number, interval):
+    """Whether a number lies in an interval such as "(0, 1]"."""
+    least, greatest = map(float, interval[1:-1].split(","))
+    if number == least:
+        return interval[0] == "["
+    if number == greatest:
+        return interval[-1] == "]"
+    return least < number < greatest
 
 
 def _parse(kind, value):

@@ -11,9 +11,11 @@ import os
 import re
 import sys
 from contextlib import contextmanager
+from pathlib import Path
 
 from lttlib.files import atomic_write
 
+LIBRARY = Path(__file__).resolve().parents[2]  # the folder that lttlib is imported from
 ALL_MODELS = "09_report"  # the notebook that shows all models of a profile side by side
 
 PAGE = """<!doctype html><html lang="en"><meta charset="utf-8">\
@@ -97,6 +99,11 @@ def execute(notebook, values, reports, variables):
     return executed.metadata.papermill.duration
 
 
+def library_path() -> str:
+    """PYTHONPATH for other processes, so that they import this lttlib and not one elsewhere."""
+    return os.pathsep.join(filter(None, [str(LIBRARY), os.environ.get("PYTHONPATH")]))
+
+
 @contextmanager
 def _kernel_environment(variables):
     """The environment that a kernel inherits, for as long as one runs."""
@@ -104,6 +111,7 @@ def _kernel_environment(variables):
     # The kernel named python3 is to be that of this interpreter, not one installed elsewhere.
     kernels = [f"{sys.prefix}/share/jupyter", os.environ.get("JUPYTER_PATH")]
     os.environ["JUPYTER_PATH"] = os.pathsep.join(filter(None, kernels))
+    os.environ["PYTHONPATH"] = library_path()
     os.environ.update(BATCH | variables)
     try:
         yield

@@ -2,11 +2,13 @@
 
 A combination is a run of `ltt run` in a process of its own. Its reports stand in
 `data/<profile>/reports/<name>`, the names of its models begin with that name. One that was stopped
-is run again; one whose reports are whole is not. `data/<profile>/reports/sweep.json` lists the
-combinations of all sweeps by their names.
+is run again; one whose reports are whole is not, unless it would be made otherwise today.
+`data/<profile>/reports/sweep.json` lists the combinations of all sweeps by their names: their
+values, and for each notebook the parameters, code and inputs that made its report.
 """
 
 import itertools
+import json
 import os
 import re
 import subprocess
@@ -16,10 +18,16 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import scipy.stats
 
-from lttlib import Error
+from lttlib import Error, speech
+from lttlib.course.experiments import hash_of_records, outdated
+from lttlib.course.notebooks import parameters as declared_parameters
 from lttlib.course.notebooks import plan, profile_folder
-from lttlib.files import parse_json, write_json
+from lttlib.course.report import library_path
+from lttlib.files import code_fingerprint, fingerprint, lock, parse_json, write_json
 from lttlib.models import read_card
+
+# Whose code numbers depend on; not that of commands, figures and pages.
+WINGS = ("speech", "features", "network", "training", "recognition", "device", "models")
 
 
 def names(grid) -> dict:
@@ -70,7 +78,8 @@ def run(profile, only, grid, parameters=None, jobs=1, naming="student") -> list:
         The same for all combinations.
     jobs : int
         Processes at a time, among whom the processors are shared out: small networks learn faster
-        so than one after another on all of them.
+        so than one after another on all of them. On another number of processors sums are rounded
+        in another order, and weights end a little different.
     naming : str
         The parameter that gets the combination's name.
 
@@ -89,15 +98,13 @@ def run(profile, only, grid, parameters=None, jobs=1, naming="student") -> list:
     combinations = names(grid)
 
     # Each combination is checked before the first one runs.
-    reports = profile_folder(profile) / "reports"
-    unfinished = {}
+    given = {}
+    origins = {}
     for name, values in combinations.items():
-        given = parameters | values | {naming: name}
-        steps = plan(profile, only, None, given)
-        pages = [reports / name / f"{notebook.stem}.html" for notebook, _ in steps]
-        if not all(page.exists() for page in pages):
-            unfinished[name] = given
-    _record(profile, combinations)
+        given[name] = parameters | values | {naming: name}
+        origins[name] = _origins(profile, plan(profile, only, None, given[name]))
+    _record(profile, combinations, values=combinations)
+    unfinished = _unfinished(profile, origins)
 
     # Threads wait for processes, which may use the processors of the thread that starts them.
     shares = _processor_shares(jobs)
@@ -110,13 +117,141 @@ def run(profile, only, grid, parameters=None, jobs=1, naming="student") -> list:
     print(f"{done} of {len(combinations)} done before", flush=True)
 
     def run_combination(name):
-        command = _command(profile, only, unfinished[name], name)
-        return _run_process(name, command, reports / f"{name}.log")
+        reports = profile_folder(profile) / "reports"
+        # Another sweep may be making it.
+        with lock(reports / name):
+            if _is_done(profile, name, origins[name]):
+                return True
+            command = _command(profile, only, given[name], name)
+            success = _run_process(name, command, reports / f"{name}.log")
+            if success:
+                _record(profile, [name], made=origins[name], stale=False)
+        return success
 
     with ThreadPoolExecutor(jobs, initializer=take_share) as pool:
         successes = list(pool.map(run_combination, unfinished))
     outcomes = zip(unfinished, successes, strict=True)
     return [name for name, success in outcomes if not success]
+
+
+def _unfinished(profile, origins):
+    """Names of the combinations to run; those made otherwise do not count until they are done."""
+    names = []
+    stale = []
+    for name, origin in origins.items():
+        changes = _changes(profile, name, origin)
+        if changes:
+            stale.append(name)
+            print(f"{name}: made anew: {', '.join(changes)}", flush=True)
+        if changes or not _is_whole(profile, name, origin):
+            names.append(name)
+    _record(profile, stale, stale=True)
+    return names
+
+
+def _is_done(profile, name, origin):
+    """Whether the reports of a combination are whole and what would be made today."""
+    return _is_whole(profile, name, origin) and not _changes(profile, name, origin)
+
+
+def _is_whole(profile, name, stems):
+    """Whether all reports of a combination are there."""
+    reports = profile_folder(profile) / "reports" / name
+    return all((reports / f"{stem}.html").exists() for stem in stems)
+
+
+def _changes(profile, name, origin):
+    """What is other than when the reports of a combination were made that are there.
+
+    Parameters
+    ----------
+    origin : dict
+        What `_origins` returns.
+
+    Returns
+    -------
+    list of str
+    """
+    entry = _read_record(profile).get(name, {})
+    made = entry.get("made", {})
+    changes = ["what was begun was not finished"] if entry.get("stale") else []
+    for stem, parts in origin.items():
+        if not _is_whole(profile, name, [stem]):
+            continue
+        if stem not in made:
+            changes.append(f"nobody noted how {stem} was made")
+            continue
+        for part, value in parts.items():
+            before = made[stem].get(part)
+            if before != value:
+                changes.append(f"other {part} of {stem}{_changed_keys(before, value)}")
+    return changes
+
+
+def _changed_keys(before, value):
+    """The keys in which two dictionaries differ, as text; nothing of other values."""
+    if not isinstance(before, dict) or not isinstance(value, dict):
+        return ""
+    keys = [key for key in before | value if before.get(key) != value.get(key)]
+    return f" ({', '.join(keys)})"
+
+
+def _origins(profile, steps):
+    """What the results of a combination depend on: for each notebook, by its name.
+
+    That is its parameters; code, of its cells and of lttlib's wings, without comments; and inputs:
+    records, teacher and student where other notebooks than these have made them.
+    """
+    code = code_fingerprint(*WINGS).encode()
+    stems = [notebook.stem for notebook, _ in steps]
+    origins = {}
+    for notebook, values in steps:
+        defaults = {key: row[1] for key, row in declared_parameters(notebook).items()}
+        values = defaults | values
+        values.pop("cores", None)  # the features do not depend on it
+        origins[notebook.stem] = {
+            "parameters": values,
+            "code": fingerprint(code, _code_cells(notebook)),
+            "inputs": _inputs(profile, stems, values),
+        }
+    return origins
+
+
+def _code_cells(notebook):
+    """The code of a notebook."""
+    cells = parse_json(notebook.read_bytes())["cells"]
+    sources = ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "code"]
+    return "\n".join(sources).encode()
+
+
+def _inputs(profile, stems, values):
+    """Hashes of what a notebook of a sweep reads and others have made; None where it is not yet."""
+    folder = profile_folder(profile)
+    inputs = {}
+    splits = [values.get("train_split"), *values.get("score_splits", ())]
+    for split in filter(None, splits):
+        if "01_features" not in stems:
+            inputs[split] = hash_of_records(folder / "records" / split)
+        elif values.get("corpus_root"):
+            inputs[split] = _corpus_hash(values["corpus_root"], split)
+    models = []
+    if "02_teacher" not in stems and "teacher" in values:
+        models += [values["teacher"], *values.get("more_teachers", ())]
+    if "04_distilled_student" not in stems and "student" in values:
+        models.append(f"{values['student']}-distilled")
+    for name in models:
+        path = folder / "models" / name / "card.json"
+        inputs[name] = parse_json(path.read_bytes()).get("fingerprint") if path.exists() else None
+    return inputs
+
+
+def _corpus_hash(root, split):
+    """Hash of a split of a corpus: ids, texts, and sizes and times of its files."""
+    rows = []
+    for utterance in speech.read_corpus(root, split):
+        stat = utterance.audio.stat() if utterance.audio.exists() else None
+        rows.append([utterance.id, utterance.text, stat and [stat.st_size, stat.st_mtime_ns]])
+    return fingerprint(json.dumps(rows).encode())
 
 
 def _processor_shares(jobs):
@@ -140,17 +275,18 @@ def _check_arguments(grid, parameters, jobs, naming):
 
 def _command(profile, only, parameters, reports):
     """The words of `ltt run` for one combination."""
-    command = [sys.executable, "-m", "lttlib.cli", "run", profile]
+    # -P: the lttlib of the folder that one stands in may be another one.
+    command = [sys.executable, "-P", "-m", "lttlib.cli", "run", profile]
     for notebook in only:
         command += ["--only", notebook]
     for key, value in parameters.items():
-        command += ["-p", key, str(value)]
+        command += ["-p", f"{key}={value}"]
     return [*command, "--reports", reports]
 
 
 def _run_process(name, command, log):
     """Run a command that prints to a log; return whether it succeeded."""
-    environment = os.environ | {"LTT_BATCH": "1"}
+    environment = os.environ | {"LTT_BATCH": "1", "PYTHONPATH": library_path()}
     with open(log, "w", encoding="utf-8") as file:
         ended = subprocess.run(command, stdout=file, stderr=file, env=environment)
     success = ended.returncode == 0
@@ -164,27 +300,50 @@ def _sweep_path(profile):
 
 
 def _read_record(profile):
-    """Values of the combinations of all sweeps by name; empty where there was no sweep."""
+    """The combinations of all sweeps by name: dicts of values and made; empty without a sweep."""
     path = _sweep_path(profile)
     if not path.exists():
         return {}
     try:
-        return parse_json(path.read_bytes())
+        record = parse_json(path.read_bytes())
     except ValueError as error:
-        cure = "remove it, and start the sweeps again: what is done is not run again"
+        cure = "remove it, and start the sweeps again: trainings that are done are not done again"
         raise Error(f"no whole list of combinations ({error})", path, cure) from error
+    # Older versions wrote the values alone.
+    for name, entry in record.items():
+        if not isinstance(entry.get("made"), dict):
+            record[name] = {"values": entry, "made": {}}
+    return record
 
 
-def _record(profile, combinations):
-    """Add combinations to the list of all sweeps."""
-    recorded = _read_record(profile)
-    for name, values in combinations.items():
-        recorded[name] = {key: str(value) for key, value in values.items()}
-    write_json(_sweep_path(profile), recorded)
+def _record(profile, names, values=None, **changes):
+    """Enter combinations into the list of all sweeps, with these changes.
+
+    Parameters
+    ----------
+    names : iterable of str
+    values : dict, optional
+        Values by the names.
+    **changes
+        made, what `_origins` returns; stale, whether the results are to be made anew.
+    """
+    path = _sweep_path(profile)
+    with lock(path):
+        recorded = _read_record(profile)
+        for name in names:
+            entry = recorded.setdefault(name, {"values": {}, "made": {}})
+            if values:
+                entry["values"] = {key: str(value) for key, value in values[name].items()}
+            entry["made"] |= changes.get("made", {})
+            entry["stale"] = changes.get("stale", entry.get("stale", False))
+        write_json(path, recorded)
 
 
 def summary(profile, grid, over="seed") -> list:
     """Results of a sweep, a row for each technique and combination of all parameters but `over`.
+
+    Left out are models that are to be made anew: the sweep was stopped, or they are of another
+    teacher or other records than those that are there now.
 
     Returns
     -------
@@ -194,10 +353,16 @@ def summary(profile, grid, over="seed") -> list:
     """
     rows, rates = {}, {}
     combinations = names(grid)
-    known = {*combinations, *_read_record(profile)}
+    recorded = _read_record(profile)
+    known = {*combinations, *recorded}
     for name, values in combinations.items():
+        # Not the old numbers of what is to be made anew.
+        if recorded.get(name, {}).get("stale"):
+            continue
         others = {key: value for key, value in values.items() if key != over}
         for folder in _models(profile, name, known):
+            if outdated(folder):
+                continue
             card = read_card(folder)
             technique = folder.name.removeprefix(f"{name}-")
             for split, result in card.get("results", {}).items():

@@ -27,7 +27,7 @@ from lttlib.features import shards
 from lttlib.features.audio import AudioWarning
 from lttlib.features.examples import make_examples, workers
 from lttlib.features.spectral import FeatureConfig
-from lttlib.files import atomic_write, parse_json, progress, write_json
+from lttlib.files import atomic_write, lock, parse_json, progress, write_json
 from lttlib.speech import text
 
 # Written last.
@@ -62,7 +62,8 @@ def write_records(
     ----------
     utterances : list of speech.Utterance
     folder : path-like
-        The split's folder, `data/<profile>/records/<split>`.
+        The split's folder, `data/<profile>/records/<split>`. A process that writes it as well is
+        waited for.
     config : FeatureConfig
     alphabet : str
     untranscribed : bool
@@ -99,8 +100,17 @@ def write_records(
     if len(set(speeds)) < len(speeds) or not all(speed > 0 for speed in speeds):
         raise Error(f"speeds must be positive and different, not {list(speeds)}")
     folder = Path(folder)
+    options = {"alphabet": alphabet, "untranscribed": untranscribed, "speeds": speeds}
+    options |= {"cores": cores, "shard_size": shard_size}
+    with lock(folder):
+        return _write_split(utterances, folder, config, **options)
+
+
+def _write_split(
+    utterances, folder, config, *, alphabet, untranscribed, speeds, cores, shard_size
+) -> dict:
+    """Write the records of a split into a folder that is locked."""
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / VOCABULARY_FILE).unlink(missing_ok=True)
     for path in folder.glob(".*.tfrecord.*"):  # of runs that were killed
         path.unlink()
 
@@ -114,6 +124,9 @@ def write_records(
         tasks, folder, config, alphabet, untranscribed=untranscribed, shard_size=shard_size
     )
     stale = [shard for shard in plan if not shard.is_current()]
+    # What is up to date can be read all the while.
+    if stale or len(shards.shard_paths(folder)) > len(plan):
+        (folder / VOCABULARY_FILE).unlink(missing_ok=True)
 
     # One stream of examples for all shards: no worker waits at the end of one.
     tasks = [task for shard in stale for task in shard.tasks]

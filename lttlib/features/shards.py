@@ -3,6 +3,7 @@
 Numbered files `00000.tfrecord` and `00000.json` are shards; others in the folder are left alone.
 """
 
+import functools
 import hashlib
 import json
 from dataclasses import dataclass
@@ -29,7 +30,10 @@ FIELD_TYPES = {
     "alphabet": str,
     "seconds": float,
     "untranscribed": bool,
+    "contents": str,
 }
+# What older versions, or indices of transcribed speech, do not say.
+DEFAULTS = {"untranscribed": False, "contents": ""}
 ROW_TYPES = {"entries": (str, str, int, int, int), "rejected": (str, int | float, str, str)}
 
 
@@ -81,8 +85,32 @@ class Shard:
     fingerprint: str
 
     def is_current(self) -> bool:
-        """Whether the shard on disk is whole and what would be written."""
-        return read_index(self.path).get("fingerprint") == self.fingerprint
+        """Whether the shard on disk is whole and what would be written.
+
+        Sound files that were moved or copied are known by what they hold; then the index is written
+        again, and the shard is not.
+        """
+        index = read_index(self.path)
+        if not index or index["fingerprint"] == self.fingerprint:
+            return bool(index)
+        # Their contents are read only where nothing else is different.
+        settings = [index["features"], index["alphabet"], index["untranscribed"]]
+        if settings != [self.config.to_json(), self.alphabet, self.untranscribed]:
+            return False
+        if len(index["entries"]) + len(index["rejected"]) != len(self.tasks):
+            return False
+        if index["contents"] != self.contents():
+            return False
+        _write_index(self, _with_moved_files(index, self.tasks))
+        return True
+
+    def contents(self) -> str:
+        """The same hash as `fingerprint`, but of what the sound files hold, wherever they are."""
+        rows = []
+        for utterance, speed in self.tasks:
+            row = _describe_task(utterance, speed) | {"sound": _sound_hash(utterance.audio)}
+            rows.append(row)
+        return _hash(rows, self.config, self.alphabet, self.untranscribed)
 
 
 def plan(tasks, folder: Path, config, alphabet, *, untranscribed, shard_size) -> list:
@@ -137,13 +165,31 @@ def write(shard: Shard, results, bar) -> list:
         "entries": entries,
         "rejected": rejected,
     }
+    index |= {"untranscribed": shard.untranscribed, "contents": shard.contents()}
+    _write_index(shard, index)
+    return remarks
+
+
+def _write_index(shard, index):
+    """Write the index of a shard."""
+    index = {name: value for name, value in index.items() if name != "fingerprint"}
     # Not said of transcribed speech: its indices stay as those of older versions are.
-    if shard.untranscribed:
-        index["untranscribed"] = True
+    if not index["untranscribed"]:
+        del index["untranscribed"]
     # The fingerprint holds times of sound files: within the checksum, it would make that of every
     # copy of a corpus another one.
-    write_json(index_path, {"fingerprint": shard.fingerprint} | with_checksum(index))
-    return remarks
+    index = {"fingerprint": shard.fingerprint} | with_checksum(index)
+    write_json(shard.path.with_suffix(".json"), index)
+
+
+def _with_moved_files(index, tasks):
+    """An index in which the rejected files have the paths of today."""
+    paths = {utterance.id: printable(utterance.audio) for utterance, _ in tasks}
+    rejected = []
+    for name, speed, path, reason in index["rejected"]:
+        moved = paths[name]
+        rejected.append([name, speed, moved, reason.replace(path, moved)])
+    return index | {"rejected": rejected}
 
 
 def _row(example):
@@ -209,21 +255,47 @@ def fingerprint(tasks, config, alphabet, untranscribed=False) -> str:
     # The examples, in their order.
     described = []
     for utterance, speed in tasks:
-        description = {
-            "id": utterance.id,
-            "speaker": utterance.speaker,
-            "split": utterance.split,
-            "text": utterance.text,
-            "audio": str(utterance.audio),
-            "file": _size_and_time(utterance.audio),
-            "speed": speed,
-        }
-        # Not said of most: their fingerprints stay as those of older versions are.
-        problem = utterance.problem or utterance.text_problem
-        if problem:
-            description["problem"] = problem
+        description = _describe_task(utterance, speed)
+        description["audio"] = str(utterance.audio)
+        description["file"] = _size_and_time(utterance.audio)
         described.append(description)
-    # And how they are turned into features and labels.
+    return _hash(described, config, alphabet, untranscribed)
+
+
+def _describe_task(utterance, speed):
+    """What an example depends on beside its sound."""
+    description = {
+        "id": utterance.id,
+        "speaker": utterance.speaker,
+        "split": utterance.split,
+        "text": utterance.text,
+        "speed": speed,
+    }
+    # Not said of most: their fingerprints stay as those of older versions are.
+    problem = utterance.problem or utterance.text_problem
+    if problem:
+        description["problem"] = problem
+    return description
+
+
+def _sound_hash(path):
+    """Hash of the bytes of a sound file; None if it cannot be read."""
+    try:
+        stat = path.stat()
+        return _file_hash(path, stat.st_size, stat.st_mtime_ns)
+    except OSError:
+        return None
+
+
+@functools.lru_cache(2**18)  # each speed of an utterance is in another shard
+def _file_hash(path, size, time):
+    """Hash of a file that has this size and time."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _hash(described, config, alphabet, untranscribed) -> str:
+    """Hash of described examples, and of how they are turned into features and labels."""
     content = {
         "format": "shard 1",
         "features": config.to_json(),
@@ -266,7 +338,7 @@ def read_index(shard: Path) -> dict:
     try:
         index = parse_json(shard.with_suffix(".json").read_bytes())
         index = {"fingerprint": index.pop("fingerprint")} | verify_checksum(index)
-        index = {"untranscribed": False} | index
+        index = DEFAULTS | index
         FeatureConfig.from_json(index["features"])
         valid = _has_types(index) and index["bytes"] == shard.stat().st_size
     except (FileNotFoundError, KeyError, TypeError, ValueError):

@@ -2,11 +2,12 @@
 
 import itertools
 import json
+import os
 from importlib import metadata
 from operator import itemgetter
 from pathlib import Path
 
-from lttlib.files import parse_json, temporary_folder
+from lttlib.files import lock, parse_json, temporary_folder
 from lttlib.speech import download, synthesis
 from lttlib.speech.datasets import CORPORA
 from lttlib.speech.layout import CorpusError, write_chapter
@@ -53,18 +54,26 @@ def fetch_corpus(name, root):
         raise CorpusError(f"no corpus {name!r}", cure=cure)
     root = Path(root)
     for archive in CORPORA[name]:
-        _fetch_archive(archive, name, root)
+        if not _is_there(archive, root):
+            with lock(root):
+                _fetch_archive(archive, name, root)
     return root
+
+
+def _is_there(archive, root):
+    """Whether the splits of an archive were brought to `root`."""
+    path = root / ".downloads" / f"{archive.file_name}.done"
+    return path.exists() and all((root / split).exists() for split in archive.splits)
 
 
 def _fetch_archive(archive, name, root):
     """Bring the splits of an archive of the corpus `name` to `root`, unless they are there."""
     # Nothing to do if all is there; a split of another origin is not replaced.
     path = root / ".downloads" / archive.file_name
+    if _is_there(archive, root):  # by now
+        return
     done = path.with_name(f"{path.name}.done")
     existing = [split for split in archive.splits if (root / split).exists()]
-    if done.exists() and len(existing) == len(archive.splits):
-        return
     if existing:
         raise CorpusError(f"not (all) of {name}", path=root / existing[0], cure=ELSEWHERE)
 
@@ -136,21 +145,29 @@ def synthesise_corpus(root, minutes=None, speakers=None, seed=0):
 
     # What is there: the same corpus, something else, or nothing.
     description = _describe(minutes, speakers, seed)
-    if _read_description(root) in (description, _without_number(description)):
+    same = (description, _without_number(description))
+    if _read_description(root) in same:
         return root
+    with lock(root):
+        if _read_description(root) not in same:  # another process may have made it by now
+            _synthesise(root, description, minutes, speakers, seed)
+    return root
+
+
+def _synthesise(root, description, minutes, speakers, seed):
+    """Make a corpus at `root`, which is locked."""
     if root.exists():
         problem = f"holds something else than {description}"
         raise CorpusError(problem, path=root, cure=ELSEWHERE)
 
     # The corpus is moved to its place when it is whole.
-    with temporary_folder(root) as temporary:
+    with temporary_folder(os.path.realpath(root)) as temporary:
         folder = temporary / "corpus"
         for split in minutes:
             recordings = synthesis.synthesise(split, minutes[split], speakers[split], seed)
             _write_split(folder / split, split, recordings)
         (folder / DESCRIPTION_FILE).write_text(json.dumps(description))
-        folder.rename(root)
-    return root
+        folder.rename(os.path.realpath(root))  # where it leads to, as a link
 
 
 def _describe(minutes, speakers, seed):

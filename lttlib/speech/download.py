@@ -7,7 +7,7 @@ import zlib
 from pathlib import Path
 
 from lttlib import Error
-from lttlib.files import progress
+from lttlib.files import lock, progress
 
 CHUNK = 2**16  # bytes; an unfinished one is lost when a download stops, so it is small
 TIMEOUT = 60  # seconds without an answer
@@ -58,7 +58,8 @@ def download_file(url, path, known_hash=None):
         part.replace(output_path)
 
     try:
-        pooch.retrieve(url, known_hash, path.name, path.parent, downloader=resume)
+        with lock(path):
+            pooch.retrieve(url, known_hash, path.name, path.parent, downloader=resume)
     except requests.RequestException as error:
         problem = f"the download of {url} stopped ({error})"
         raise ArchiveError(problem, path=path, cure="run it again, it continues") from error

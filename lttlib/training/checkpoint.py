@@ -1,8 +1,11 @@
 """Checkpoints that resume a training exactly."""
 
+import glob
 import inspect
 import json
 import os
+import textwrap
+from contextlib import suppress
 from dataclasses import asdict, fields, is_dataclass
 from pathlib import Path
 
@@ -11,8 +14,16 @@ import safetensors.numpy
 from safetensors import safe_open
 
 from lttlib import Error
-from lttlib.files import atomic_write, fingerprint, parse_json, verify_checksum, with_checksum
-from lttlib.network.distribution import is_chief
+from lttlib.files import (
+    atomic_write,
+    code_fingerprint,
+    fingerprint,
+    parse_json,
+    verify_checksum,
+    with_checksum,
+    without_comments,
+)
+from lttlib.network.distribution import barrier, is_chief
 
 PLAIN = (bool, int, float, str, type(None))  # types of parameters that JSON stores as they are
 
@@ -86,8 +97,27 @@ def run_fingerprint(network, objective, records, config) -> str:
         "recipe": asdict(config),
         "weights": fingerprint(*map(np.asarray, network.variables)),
         "data": fingerprint(data.encode()),
+        "code": fingerprint(code_fingerprint("network", "training").encode(), _code(objective)),
     }
     return json.dumps(metadata, sort_keys=True)
+
+
+def _code(objective) -> bytes:
+    """Code of an objective that is not lttlib's own, as far as Python can find it."""
+    function = objective if inspect.isfunction(objective) else type(objective).__call__
+    if function.__module__.startswith("lttlib."):
+        return b""
+    try:
+        return without_comments(textwrap.dedent(inspect.getsource(function)))
+    except (OSError, SyntaxError, TypeError):
+        return b""
+
+
+def _is_same(stored, identity):
+    """Whether two identities are of one training; older versions did not note the code."""
+    stored = json.loads(stored)
+    identity = json.loads(identity)
+    return stored == {name: value for name, value in identity.items() if name in stored}
 
 
 def save_checkpoint(path, identity, state, progress):
@@ -119,35 +149,77 @@ def restore_checkpoint(path, identity, state) -> dict:
     """Set the variables from a checkpoint of the same training and return its progress, or {}.
 
     A damaged checkpoint is deleted, and the one before it taken. One of another training is set
-    aside as `<path>.old`.
+    aside as `<path>.old`, `<path>.old-2` and so on: none of these is ever replaced, and one of
+    this training is taken up again.
     """
-    # The newest checkpoint that is whole.
-    previous = Path(f"{path}.previous")
-    for candidate in (Path(path), previous):
+    newest = _newest_checkpoint(path)
+    if newest and _is_same(newest[1]["identity"], identity):
+        return _assign(state, *newest[1:])
+    aside = _checkpoint_aside(path, identity)
+
+    # Once all workers have read: files are only moved, and none is replaced.
+    barrier()
+    if newest and is_chief():
+        unused = _unused_path(path)
+        problem = f"{newest[0]} is of a training with other settings, data or code"
+        print(f"{problem}: kept as {unused}", flush=True)
+        newest[0].replace(unused)
+        Path(f"{path}.previous").unlink(missing_ok=True)
+    if not aside:
+        return {}
+    if is_chief():
+        print(f"{aside[0]} is of this training, which goes on from there", flush=True)
+        aside[0].replace(path)
+    return _assign(state, *aside[1:])
+
+
+def _newest_checkpoint(path):
+    """(path, metadata, tensors) of the newest checkpoint that is whole; None if there is none."""
+    for candidate in (Path(path), Path(f"{path}.previous")):
         if not candidate.exists():
             continue
         try:
-            metadata, tensors = _read_checkpoint(candidate)
+            return candidate, *_read_checkpoint(candidate)
+        except OSError:  # of the disk or the rights, not of what is in the file
+            raise
         except Exception as error:  # what safetensors raises has no common base
             print(f"{candidate} is damaged and of no use ({error!r})", flush=True)
             if is_chief():
                 candidate.unlink(missing_ok=True)
-            continue
+    return None
 
-        # Of another training: the file is kept, under another name.
-        if metadata["identity"] != identity:
-            problem = f"{candidate} is of a training with other settings or data"
-            print(f"{problem}: kept as {path}.old", flush=True)
-            if is_chief():
-                candidate.replace(f"{path}.old")
-                previous.unlink(missing_ok=True)
-            return {}
 
-        # Of this training.
-        for variable, tensor in zip(state, tensors, strict=True):
-            variable.assign(tensor)
-        return metadata["progress"]
-    return {}
+def _checkpoint_aside(path, identity):
+    """The same of a training's checkpoint that was set aside for another's."""
+    for candidate in _paths_aside(path):
+        with suppress(Exception):  # damaged
+            metadata, tensors = _read_checkpoint(candidate)
+            if _is_same(metadata["identity"], identity):
+                return candidate, metadata, tensors
+    return None
+
+
+def _paths_aside(path):
+    """Paths of the checkpoints that were set aside."""
+    path = Path(path)
+    return sorted(path.parent.glob(f"{glob.escape(path.name)}.old*"))
+
+
+def _unused_path(path):
+    """A path to set a checkpoint aside at, where no other one stands."""
+    number = 1
+    aside = Path(f"{path}.old")
+    while aside.exists():
+        number += 1
+        aside = Path(f"{path}.old-{number}")
+    return aside
+
+
+def _assign(state, metadata, tensors):
+    """Set the variables from a checkpoint; return its progress."""
+    for variable, tensor in zip(state, tensors, strict=True):
+        variable.assign(tensor)
+    return metadata["progress"]
 
 
 def _read_checkpoint(path):

@@ -6,6 +6,7 @@ where it has parameters: by its name or its fields a checkpoint knows whether it
 
 import math
 import time
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -13,9 +14,10 @@ import keras
 import tensorflow as tf
 
 from lttlib.features.records import fold_seeds
+from lttlib.files import lock
 from lttlib.files import progress as progress_bar
 from lttlib.network.convnet import output_lengths
-from lttlib.network.distribution import distribute_batches
+from lttlib.network.distribution import distribute_batches, is_chief
 from lttlib.training.checkpoint import restore_checkpoint, run_fingerprint, save_checkpoint
 from lttlib.training.spec_augment import spec_augment
 
@@ -109,7 +111,8 @@ def train(network, objective, records, config, checkpoint, on_epoch_end=None) ->
     """Train a network, or go on where a killed run of the same training stopped.
 
     The order of the data, the masks and dropout are functions of seed, epoch and step, so a run
-    that was killed and started again ends with the weights of an undisturbed one, bit for bit.
+    that was killed and started again ends with the weights of an undisturbed one, bit for bit, as
+    long as it computes on as many cores: sums in another order are rounded to other last bits.
 
     Parameters
     ----------
@@ -123,8 +126,9 @@ def train(network, objective, records, config, checkpoint, on_epoch_end=None) ->
         result.
     config : TrainingConfig
     checkpoint : path-like
-        A file, which several processes share; written after each epoch, and every ten minutes. The
-        one before it stays as `<checkpoint>.previous`, which is taken if this one is damaged.
+        A file, which the workers of one training share; written after each epoch, and every ten
+        minutes. The one before it stays as `<checkpoint>.previous`, which is taken if this one is
+        damaged. Another process that trains to the same file waits until this one ends.
     on_epoch_end : function, optional
         Called after each epoch with (network, epoch); returns metrics (a dict of numbers, or None).
 
@@ -153,23 +157,24 @@ def train(network, objective, records, config, checkpoint, on_epoch_end=None) ->
     optimizer = make_optimizer(network, config, steps * config.epochs)
     step = make_step(network, objective, optimizer, config, batch_spec=batch_spec)
 
-    # Begin, or go on where this training stopped.
+    # Begin, or go on where this training stopped; one process at a time, with its workers.
     state = [*network.variables, *optimizer.variables]
     identity = run_fingerprint(network, objective, learnable, config)
-    progress = Progress(**restore_checkpoint(checkpoint, identity, state))
+    with lock(checkpoint) if is_chief() else nullcontext():
+        progress = Progress(**restore_checkpoint(checkpoint, identity, state))
 
-    def save():
-        save_checkpoint(checkpoint, identity, state, asdict(progress))
+        def save():
+            save_checkpoint(checkpoint, identity, state, asdict(progress))
 
-    # Each epoch adds its mean losses, and the caller's metrics, to the history.
-    while progress.epoch < config.epochs:
-        run_epoch(step, learnable, config, progress, steps=steps, save=save)
-        metrics = {name: total / len(entries) for name, total in progress.sums.items()}
-        if on_epoch_end:
-            metrics |= on_epoch_end(network, progress.epoch) or {}
-        progress.end_epoch(metrics)
-        _print_epoch(progress, config, metrics)
-        save()
+        # Each epoch adds its mean losses, and the caller's metrics, to the history.
+        while progress.epoch < config.epochs:
+            run_epoch(step, learnable, config, progress, steps=steps, save=save)
+            metrics = {name: total / len(entries) for name, total in progress.sums.items()}
+            if on_epoch_end:
+                metrics |= on_epoch_end(network, progress.epoch) or {}
+            progress.end_epoch(metrics)
+            _print_epoch(progress, config, metrics)
+            save()
     return {"epochs": progress.history, "seconds": progress.seconds, "left_out": left_out}
 
 

@@ -2,6 +2,8 @@
 
 import dataclasses
 import json
+import shutil
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -9,13 +11,14 @@ import pytest
 from builders import TONES_CONFIG, TONES_SPEC, Scaled
 
 from lttlib import Error, models, recognition
-from lttlib.course import experiments
+from lttlib.course import experiments, notebooks, sweep
 from lttlib.features import Records
 from lttlib.files import write_json
 from lttlib.models import Model, packed, read_card
 from lttlib.network import ConvNet, named_variables, quantize_kernels
 from lttlib.speech import CorpusError, Utterance
 
+OLD_RECORDS = Path(__file__).parents[1] / "models" / "formats" / "records"
 SPEAKERS = {"train": {"ann": 2, "bob": 3}, "dev-clean": {"ann": 1, "cem": 2}, "test": {"bob": 2}}
 
 
@@ -91,6 +94,42 @@ def test_splits_name_held_speakers_who_are_not_in_the_corpus(folder):
         experiments.splits(folder, ["test"], held_speakers=["eve", "bob", "dan"])
 
 
+# Where the corpus of records is
+
+
+def test_corpus_within_the_data_is_noted_relative_and_moves_with_them(tmp_path):
+    for data in ("a", "b"):
+        (tmp_path / data / "corpora" / "mine").mkdir(parents=True)
+        (tmp_path / data / "quick" / "records").mkdir(parents=True)
+    records = tmp_path / "a" / "quick" / "records"
+    experiments.write_corpus_root(records, tmp_path / "a" / "corpora" / "mine")
+    assert json.loads((records / "corpus.json").read_text()) == {"root": "../../corpora/mine"}
+    assert experiments.corpus_root(records) == tmp_path / "a" / "corpora" / "mine"
+    copied = tmp_path / "b" / "quick" / "records"
+    (copied / "corpus.json").write_bytes((records / "corpus.json").read_bytes())
+    assert experiments.corpus_root(copied) == tmp_path / "b" / "corpora" / "mine"
+
+
+def test_corpus_elsewhere_is_noted_as_it_is_and_named_when_it_is_gone(tmp_path, monkeypatch):
+    records = tmp_path / "data" / "quick" / "records"
+    records.mkdir(parents=True)
+    (tmp_path / "speech").mkdir()
+    monkeypatch.chdir(tmp_path)
+    experiments.write_corpus_root(records, "speech")
+    assert json.loads((records / "corpus.json").read_text()) == {"root": str(tmp_path / "speech")}
+    assert experiments.corpus_root(records) == tmp_path / "speech"
+    (tmp_path / "speech").rename(tmp_path / "moved")
+    with pytest.raises(Error, match="not there any more") as error:
+        experiments.splits(records, ["dev"])
+    assert error.value.path == tmp_path / "speech" and "-p corpus_root" in error.value.cure
+    for content in ("{", "[]", '{"root": 3}', "{}", None):
+        (records / "corpus.json").unlink(missing_ok=True)
+        if content:
+            (records / "corpus.json").write_text(content)
+        with pytest.raises(Error, match="does not say where the corpus is"):
+            experiments.corpus_root(records)
+
+
 class _Records:
     """As much of records as the choice of speakers needs."""
 
@@ -135,6 +174,7 @@ def expected(model, scored):
     results = {}
     for split, utterances in scored.items():
         results[split] = recognition.evaluate(model, utterances)
+        results[split]["scored_on"] = experiments.hash_of_utterances(utterances)
     return without_time(results)
 
 
@@ -239,7 +279,160 @@ def test_score_computes_features_in_as_many_processes_as_cores(
     models.save(folder, models.load(experiment[0]))
     monkeypatch.setattr(recognition, "evaluate", lambda model, utterances, cores: {"cores": cores})
     card = experiments.score(folder, {"dev": []}, cores)
-    assert card["results"] == {"dev": {"cores": cores}}
+    assert card["results"]["dev"]["cores"] == cores
+
+
+# Numbers that are of something else
+
+
+@pytest.fixture
+def profile(experiment, tones, tmp_path):
+    """A profile with records, a teacher and its student."""
+    folder = tmp_path / "data" / "quick"
+    shutil.copytree(tones, folder / "records" / "train")
+    model = models.load(experiment[0])
+    models.save(folder / "models" / "teacher", model)
+    made_of = experiments.made_of(folder, ["train"], ["teacher"])
+    metadata = {"made_of": made_of, "seed": 3, "results": read_card(experiment[0])["results"]}
+    models.save(folder / "models" / "student-distilled", model, **metadata)
+    return folder
+
+
+def count_evaluations(monkeypatch):
+    """The utterances that are scored from now on."""
+    evaluated = []
+
+    def evaluate(model, utterances, cores):
+        evaluated.append([utterance.id for utterance in utterances])
+        return {"LER": 1.0}
+
+    monkeypatch.setattr(recognition, "evaluate", evaluate)
+    return evaluated
+
+
+def other_text(scored):
+    first, *others = scored["dev"]
+    return {"dev": [dataclasses.replace(first, text="AB"), *others], "test": scored["test"]}
+
+
+def other_utterances(scored):
+    return {"dev": scored["dev"][1:], "test": scored["test"]}
+
+
+def other_split(scored):
+    return scored | {"unseen": scored["dev"][:1]}
+
+
+@pytest.mark.parametrize("change", [other_text, other_utterances, other_split])
+def test_card_with_results_of_other_utterances_is_scored_anew(
+    profile, scored, monkeypatch, capsys, change
+):
+    evaluated = count_evaluations(monkeypatch)
+    folder = profile / "models" / "student-distilled"
+    assert experiments.current_card(folder, scored)["results"]["dev"]["LER"] > 1
+    assert evaluated == [] and capsys.readouterr().out == ""
+    others = change(scored)
+    card = experiments.current_card(folder, others)
+    assert card == read_card(folder) and list(card["results"]) == list(others)
+    assert len(evaluated) == len(others)
+    assert "student-distilled: scored anew on " in capsys.readouterr().out
+    assert experiments.current_card(folder, others) == card and len(evaluated) == len(others)
+
+
+def test_card_of_an_older_version_is_scored_anew(profile, scored, monkeypatch):
+    evaluated = count_evaluations(monkeypatch)
+    folder = profile / "models" / "student-distilled"
+    models.update_card(folder, results={"dev": RATES, "test": RATES})
+    card = experiments.current_card(folder, scored)
+    assert card["results"]["dev"]["LER"] == 1.0 and len(evaluated) == 2
+
+
+def other_teacher(profile):
+    model = models.load(profile / "models" / "teacher")
+    model.network.variables[0].assign_add(model.network.variables[0])
+    models.save(profile / "models" / "teacher", model)
+    return "another teacher"
+
+
+def other_records(profile):
+    shutil.copy(OLD_RECORDS / "00000.tfrecord", profile / "records" / "train" / "00000.tfrecord")
+    shutil.copy(OLD_RECORDS / "00000.json", profile / "records" / "train" / "00000.json")
+    return "other records of train"
+
+
+@pytest.mark.parametrize("change", [other_teacher, other_records])
+def test_model_that_was_made_of_something_else_is_not_taken(profile, scored, change):
+    folder = profile / "models" / "student-distilled"
+    assert experiments.require_current(folder, "04_distilled_student", seed=3) == folder
+    (row, *_) = experiments.load_results(profile / "models", ("student-",), scored)
+    assert "problem" not in row
+    problem = change(profile)
+    with pytest.raises(Error, match=problem) as error:
+        experiments.require_current(folder, "04_distilled_student")
+    assert error.value.path == folder
+    assert "ltt run quick --only 04_distilled_student" in error.value.cure
+    (row,) = experiments.load_results(profile / "models", ("student-",), scored)
+    assert problem in row["problem"] and "LER" not in row
+
+
+def test_summary_of_a_sweep_leaves_out_models_of_another_teacher(profile, monkeypatch):
+    monkeypatch.setattr(notebooks, "DATA", profile.parent)
+    models_folder = profile / "models"
+    (models_folder / "student-distilled").rename(models_folder / "seed=3-distilled")
+    rows = sweep.summary("quick", {"seed": ["3"]})
+    assert [row["split"] for row in rows] == ["dev", "test"]
+    other_teacher(profile)
+    assert sweep.summary("quick", {"seed": ["3"]}) == []
+
+
+def test_model_with_another_seed_is_not_taken_and_one_that_is_not_there_is_named(profile):
+    folder = profile / "models" / "student-distilled"
+    with pytest.raises(Error, match="with seed 3, not 4"):
+        experiments.require_current(folder, "04_distilled_student", seed=4)
+    assert experiments.require_current(folder, "04_distilled_student", held_speakers=[]) == folder
+    with pytest.raises(FileNotFoundError, match="run 04_distilled_student first"):
+        experiments.require_current(folder.with_name("nobody"), "04_distilled_student")
+
+
+def test_results_with_a_language_model_of_other_utterances_are_not_shown(profile, scored):
+    folder = profile / "models" / "student-distilled"
+    models.update_card(folder, lm_results={"dev": RATES})
+    rows = experiments.load_results(profile / "models", ("student-",), scored)
+    assert [row["decoder"] for row in rows if "problem" not in row] == ["greedy", "greedy"]
+    (problem,) = [row["problem"] for row in rows if "problem" in row]
+    assert "a language model" in problem and "dev" in problem
+
+
+@pytest.mark.parametrize(
+    "seed, objective, config, same",
+    [
+        (1, Scaled(0.5), SHORT, True),
+        (2, Scaled(0.5), SHORT, False),
+        (1, Scaled(0.6), SHORT, False),
+        (1, Scaled(0.5), dataclasses.replace(SHORT, learning_rate=0.01), False),
+    ],
+)
+def test_experiment_takes_another_model_only_if_its_training_was_the_very_same(
+    experiment, tones, scored, tmp_path, monkeypatch, seed, objective, config, same
+):
+    trained = []
+
+    def train(*arguments):
+        trained.append(arguments)
+        return {"epochs": [], "seconds": 0.0, "left_out": []}
+
+    monkeypatch.setattr(experiments.training, "train", train)
+    card = experiments.run_experiment(
+        tmp_path / "own",
+        ConvNet(TONES_SPEC, seed=seed),
+        objective,
+        Records(tones),
+        config,
+        scored,
+        same_as=experiment[0],
+    )
+    assert card["name"] == ("student-labels" if same else "own")
+    assert len(trained) == (0 if same else 1)
 
 
 RATES = {"LER": 5.0, "LER_ci": [4.0, 6.0], "WER": 20.0, "WER_ci": [15.0, 25.0]}

@@ -1,5 +1,6 @@
 """Parameters that cannot be wrong in silence, and reports that are whole or not there."""
 
+import ast
 import json
 import os
 import re
@@ -10,8 +11,10 @@ import pytest
 from builders import PARAMETERS, write_notebook
 from damage import assert_refused, change, content, replaced, rows
 
-from lttlib import Error, course
+from lttlib import Error, course, network, training
 from lttlib.course import notebooks, report
+from lttlib.features.spectral import FEATURE_KINDS
+from lttlib.network.convnet import CONVS
 
 TEACHER = "02_teacher.ipynb"
 
@@ -151,6 +154,151 @@ def test_plan_counts_a_relative_path_from_the_callers_folder(small_course, monke
     assert error.value.path == str(small_course / "here" / "nowhere") and error.value.cure
 
 
+@pytest.mark.parametrize(
+    "text, value",
+    [("010", 10), ("0x10", None), ("12:30", None), ("1e1", None), ("1_000", 1000), ("~", None)],
+)
+def test_plan_reads_a_number_of_a_profile_as_it_is_typed(small_course, text, value):
+    """YAML 1.1 makes 8 of 010, 750 of 12:30, and of the others what nobody has typed, too."""
+    (small_course / "notebooks" / "params" / "quick.yaml").write_text(f"epochs: {text}\n")
+    if value is None:
+        with pytest.raises(Error, match="'epochs' expects int"):
+            course.plan("quick")
+        return
+    ((_, values),) = course.plan("quick", only=["02"])
+    assert values["epochs"] == value
+
+
+@pytest.mark.parametrize("text", ["no", "on", "12:30", "010", "1e3", "2018-01-01", "1_0", "0o7"])
+def test_plan_reads_a_text_of_a_profile_as_it_is_typed(small_course, text):
+    folder = small_course / "notebooks"
+    declared = PARAMETERS + 'teacher: str = "t"  # name\nheld: list[str] = []  # names\n'
+    write_notebook(folder, "03_guidance.ipynb", declared)
+    (folder / "params" / "quick.yaml").write_text(f"teacher: {text}\nheld: [a, {text}]\n")
+    ((_, values),) = course.plan("quick", only=["03"])
+    assert (values["teacher"], values["held"]) == (text, ["a", text])
+
+
+@pytest.mark.parametrize("text, value", [("no", False), ("True", True), ("on", True)])
+def test_plan_reads_a_truth_value_of_a_profile_as_yaml_does(small_course, text, value):
+    path = small_course / "notebooks" / "params" / "quick.yaml"
+    path.write_text(f"augment: {text}\n")
+    ((_, values),) = course.plan("quick", only=["02"])
+    assert values["augment"] is value
+
+
+def test_plan_merges_the_mappings_of_a_profile(small_course):
+    path = small_course / "notebooks" / "params" / "quick.yaml"
+    path.write_text("<<: {epochs: 5, augment: false}\nlearning_rate: 1.0e-2\n")
+    ((_, values),) = course.plan("quick", only=["02"])
+    expected = {"profile": "quick", "epochs": 5, "learning_rate": 0.01, "augment": False}
+    assert values == expected
+
+
+@pytest.mark.parametrize("source", ["caller", "profile"])
+@pytest.mark.parametrize(
+    "declared, value, problem",
+    [
+        ("epochs: int = 3", "0", "[1, inf)"),
+        ("student_epochs: int = 3", "-1", "[1, inf)"),
+        ("batch_size: int = 3", "0", "[1, inf)"),
+        ("seed: int = 0", "-1", "[0, 2147483647]"),
+        ("seed: int = 0", "2147483648", "[0, 2147483647]"),
+        ("temperature: float = 1.0", "0", "(0, inf)"),
+        ("temperature: float = 1.0", "-1e-3", "(0, inf)"),
+        ("few_bits: int = 2", "9", "[1, 8]"),
+        ("speeds: list[float] = [1.0]", "[1.0, 0]", "(0, inf)"),
+        ("speeds: list[float] = [1.0]", "[]", "(0, inf)"),
+        ("student_dropouts: list[float] = [0.0]", "[1]", "[0, 1)"),
+        ("transcribed_share: float = 1.0", "0.0", "(0, 1]"),
+        ("student_conv: str = 'conv'", "convv", "there are: conv, gated_conv"),
+        ("guidance: str = 'top4'", "top5", "no choice 'top5'"),
+        ("teacher: str = 't'", "../../elsewhere", "plain name of a folder"),
+        ("teacher: str = 't'", "..", "plain name of a folder"),
+        ("student: str = 's'", '""', "plain name of a folder"),
+        ("student: str = 's'", "a/b", "plain name of a folder"),
+        ("label_student: str = ''", "/root", "plain name of a folder"),
+        ("more_teachers: list[str] = []", "['a', '.b']", "plain name of a folder"),
+        ("score_splits: list[str] = ['dev']", "[]", "plain name of a folder"),
+    ],
+)
+def test_plan_refuses_a_value_out_of_its_range(small_course, source, declared, value, problem):
+    folder = small_course / "notebooks"
+    write_notebook(folder, "03_some.ipynb", f"{PARAMETERS}{declared}  # help\n")
+    name = declared.partition(":")[0]
+    path = folder / "params" / "quick.yaml"
+    path.write_text(f"{name}: {value}\n" if source == "profile" else "")
+    overrides = {name: value.strip('"')} if source == "caller" else {}
+    with pytest.raises(Error) as error:
+        course.plan("quick", only=["03"], overrides=overrides)
+    assert name in error.value.problem and problem in str(error.value)
+    assert error.value.path == (path if source == "profile" else None) and error.value.cure
+
+
+@pytest.mark.parametrize(
+    "declared, value",
+    [
+        ("alpha: float = 0.5", "0"),
+        ("alpha: float = 0.5", "1"),
+        ("transcribed_share: float = 1.0", "1"),
+        ("dropouts: list[float] = [0.1]", "[0.0, 0.5]"),
+        ("word_scores: list[float] = [0.0]", "[-1e-3]"),
+        ("more_teachers: list[str] = []", "[]"),
+        ("label_student: str = ''", ""),
+        ("student: str = 's'", "alpha=0.5,seed=1"),
+        ("held_speakers: list[str] = []", "['../a']"),
+    ],
+)
+def test_plan_takes_the_values_at_the_ends_of_a_range(small_course, declared, value):
+    folder = small_course / "notebooks"
+    write_notebook(folder, "03_some.ipynb", f"{PARAMETERS}{declared}  # help\n")
+    name = declared.partition(":")[0]
+    ((_, values),) = course.plan("digits", only=["03"], overrides={name: value})
+    expected = value if "str = " in declared else ast.literal_eval(value)
+    assert values[name] == expected
+
+
+def test_every_number_of_the_notebooks_has_a_range_and_every_choice_is_the_librarys():
+    free = ("highest_ler", "largest_", "word_scores")
+    for path in sorted(notebooks.NOTEBOOKS.glob("*.ipynb")):
+        for name, (kind, _, _) in course.parameters(path).items():
+            is_number = "int" in kind or "float" in kind
+            rules = [*notebooks._rules(notebooks.RANGES, name)]
+            assert not is_number or name.startswith(free) or len(rules) == 1, name
+    choices = {name: words.split() for name, words in notebooks.CHOICES.items()}
+    assert choices["guidance"] == [*training.ENCODINGS, "online"]
+    assert choices["conv"] == [*CONVS]
+    assert choices["frame_selection"] == [*network.FRAME_SELECTIONS]
+    assert choices["kind"] == [*FEATURE_KINDS]
+
+
+@pytest.mark.parametrize("name", ["corpus_root", "lm_text_path", "lm_ready"])
+def test_plan_counts_the_path_of_every_file_from_the_callers_folder_or_the_home(
+    small_course, monkeypatch, name
+):
+    folder = small_course / "notebooks"
+    write_notebook(folder, "03_some.ipynb", f'{PARAMETERS}{name}: str = ""  # a file\n')
+    (small_course / "here").mkdir()
+    monkeypatch.chdir(small_course)
+    monkeypatch.setenv("HOME", str(small_course))
+
+    def planned(**overrides):
+        ((_, values),) = course.plan("quick", only=["03"], overrides=overrides)
+        return values[name]
+
+    (folder / "params" / "quick.yaml").write_text("")
+    assert planned(**{name: "here"}) == planned(**{name: "~/here"}) == str(small_course / "here")
+    (folder / "params" / "quick.yaml").write_text(f"{name}: ../here\n")
+    assert planned() == str(small_course / "here"), "of a profile: from notebooks/"
+    (folder / "params" / "quick.yaml").write_text(f"{name}: ~/here\n")
+    assert planned() == str(small_course / "here")
+    with pytest.raises(Error, match=f"'{name}' needs a") as error:
+        planned(**{name: "nowhere"})
+    assert error.value.path == str(small_course / "nowhere") and error.value.cure
+    if name == "lm_ready":
+        assert planned(**{name: "librispeech"}) == "librispeech"
+
+
 def test_plan_without_notebooks_is_an_error_with_its_cure(small_course, monkeypatch):
     monkeypatch.setattr(notebooks, "NOTEBOOKS", small_course / "nowhere")
     with pytest.raises(FileNotFoundError, match="pip install -e"):
@@ -274,11 +422,11 @@ BAD_PROFILES = [
     ("profile with a text for a number", profile("epochs: two"),
      plan_with("'epochs' expects int, not 'two'"), Error, "of this type"),
     ("profile with true for a number", profile("epochs: true"),
-     plan_with("'epochs' expects int, not True"), Error, "of this type"),
+     plan_with("'epochs' expects int, not 'true'"), Error, "of this type"),
     ("profile with a rate that is no number", profile("rate: .nan"),
-     plan_with("'rate' expects float, not nan"), Error, "of this type"),
+     plan_with("'rate' expects float, not '.nan'"), Error, "of this type"),
     ("profile with an infinite rate", profile("rate: .inf"),
-     plan_with("'rate' expects float, not inf"), Error, "of this type"),
+     plan_with("'rate' expects float, not '.inf'"), Error, "of this type"),
     ("profile that nests billions", profile(nested_sequences()),
      plan_with("unknown parameter 'a0'"), Error, "There are: epochs"),
     ("profile with a value that nests billions", profile(nested_value()),
@@ -320,6 +468,34 @@ def test_profile_and_notebook_that_are_whole_pass(workspace):
 
 
 # Runs.
+
+
+@pytest.mark.parametrize("name", ["..", "../../elsewhere", "/tmp", "a/../../b"])
+def test_run_refuses_reports_that_leave_their_folder(small_course, name):
+    with pytest.raises(Error, match="would leave their folder") as error:
+        course.run("quick", only=["01"], reports=name)
+    assert error.value.cure and not (small_course / "data").exists()
+
+
+def test_run_waits_for_another_that_makes_the_same(small_course, monkeypatch):
+    """Each notebook locks its report, and what it makes under the names of its models."""
+    held = []
+
+    def execute(notebook, values, folder, variables):
+        held.append(sorted(path.name for path in (small_course / "data").rglob(".*.lock")))
+        return 1.0
+
+    monkeypatch.setattr(report, "execute", execute)
+    declared = PARAMETERS + 'teacher: str = "t"  # name\nstudent: str = "s"  # name\n'
+    write_notebook(small_course / "notebooks", "04_student.ipynb", declared)
+    course.run("digits", only=["01", "04"])
+    course.run("digits", only=["04"], parameters={"student": "other"}, reports="apart")
+    assert held == [
+        [".01_features.ipynb.lock", ".01_features.lock"],
+        [".04_student.ipynb.lock", ".s.04_student.lock"],
+        [".04_student.ipynb.lock", ".other.04_student.lock"],
+    ]
+    assert not [*(small_course / "data").rglob(".*.lock")]
 
 
 def test_require_returns_what_exists_and_names_the_maker_of_what_does_not(small_course):

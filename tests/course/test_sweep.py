@@ -14,7 +14,10 @@ import pytest
 from builders import PARAMETERS, write_notebook
 
 from lttlib import Error, cli, course
-from lttlib.course import notebooks, sweep
+from lttlib.course import notebooks, report, sweep
+
+REAL_RUN = subprocess.run
+OLD_RECORDS = Path(__file__).parents[1] / "models" / "formats" / "records"
 
 STUDENT = """student: str = "student"  # names of the students begin with it
 seed: int = 0  # of weights
@@ -73,8 +76,8 @@ class Runs:
         self.environments = []
 
     def __call__(self, command, stdout, stderr, env):
-        assert command[:3] == [sys.executable, "-m", "lttlib.cli"]
-        request = cli.parser().parse_args(command[3:])
+        assert command[:4] == [sys.executable, "-P", "-m", "lttlib.cli"]
+        request = cli.parser().parse_args(command[4:])
         self.requests.append(request)
         self.environments.append(env)
         stdout.write("04_student ...\n")
@@ -166,11 +169,108 @@ def test_sweep_does_not_run_again_what_is_done_but_what_was_stopped(runs, capsys
 def test_sweep_lists_the_combinations_of_all_sweeps_with_their_values(runs):
     sweep.run("quick", ["04"], {"held": ["['x', 'y']"], "seed": [3]})
     sweep.run("quick", ["04"], {"seed": ["3", "4"]})
-    assert json.loads((runs.reports / "sweep.json").read_text()) == {
+    record = json.loads((runs.reports / "sweep.json").read_text())
+    assert {name: entry["values"] for name, entry in record.items()} == {
         "held=xy,seed=3": {"held": "['x', 'y']", "seed": "3"},
         "seed=3": {"seed": "3"},
         "seed=4": {"seed": "4"},
     }
+    for entry in record.values():
+        assert list(entry["made"]) == ["04_student"] and not entry["stale"]
+        assert list(entry["made"]["04_student"]) == ["parameters", "code", "inputs"]
+
+
+# What would be made otherwise today
+
+
+def change_parameter(folder, parameters):
+    parameters["epochs"] = "7"
+    return "other parameters of 02_teacher (epochs)"
+
+
+def change_profile(folder, parameters):
+    (folder / "notebooks" / "params" / "quick.yaml").write_text("epochs: 4\nlearning_rate: 1e-3\n")
+    return "other parameters of 02_teacher (epochs)"
+
+
+def change_notebook(folder, parameters):
+    cells = ("print(student, 2)",)
+    write_notebook(folder / "notebooks", "04_student.ipynb", PARAMETERS + STUDENT, *cells)
+    return "other code of 04_student"
+
+
+def change_records(folder, parameters):
+    records = folder / "data" / "quick" / "records" / "train"
+    shutil.copytree(OLD_RECORDS, records)
+    return "other inputs of 04_student (train)"
+
+
+SPLITS = 'train_split: str = "train"  # split\n'
+CHANGES = [change_parameter, change_profile, change_notebook, change_records]
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_sweep_makes_anew_what_would_be_made_otherwise_and_says_why(
+    runs, small_course, capsys, change
+):
+    folder = small_course / "notebooks"
+    write_notebook(folder, "04_student.ipynb", PARAMETERS + STUDENT + SPLITS, "print(student)")
+    parameters = {}
+    sweep.run("quick", ["02", "04"], GRID, parameters)
+    runs.names()
+    capsys.readouterr()
+    reason = change(small_course, parameters)
+    assert sweep.run("quick", ["02", "04"], GRID, parameters) == [] and runs.names() == NAMES
+    out = capsys.readouterr().out.splitlines()
+    assert len([line for line in out if "made anew" in line and reason in line]) == 4
+    assert "0 of 4 done before" in out
+    assert sweep.run("quick", ["02", "04"], GRID, parameters) == [] and runs.names() == []
+
+
+def test_sweep_is_not_made_anew_for_another_number_of_processors(runs, small_course):
+    declared = PARAMETERS + STUDENT + "cores: int = 0  # processes\n"
+    write_notebook(small_course / "notebooks", "04_student.ipynb", declared, "print(student)")
+    sweep.run("quick", ["04"], GRID, {"cores": "1"})
+    runs.names()
+    assert sweep.run("quick", ["04"], GRID, {"cores": "2"}) == [] and runs.names() == []
+
+
+def test_sweep_of_an_older_version_is_made_anew_with_a_sentence(runs, capsys):
+    sweep.run("quick", ["04"], {"seed": ["1"]})
+    (runs.reports / "sweep.json").write_text('{"seed=1": {"seed": "1"}}')
+    runs.names()
+    assert sweep.run("quick", ["04"], {"seed": ["1"]}) == [] and runs.names() == ["seed=1"]
+    assert "nobody noted how 04_student was made" in capsys.readouterr().out
+
+
+def test_sweep_counts_no_old_numbers_of_what_was_to_be_made_anew_and_failed(runs, write_card):
+    for seed in "12":
+        write_card(f"seed={seed}-distilled", dev=5.0)
+    grid = {"seed": ["1", "2"]}
+    sweep.run("quick", ["04"], grid)
+    assert [row["runs"] for row in sweep.summary("quick", grid)] == [2]
+    runs.failing = {"seed=2"}
+    assert sweep.run("quick", ["04"], grid, {"alpha": "0"}) == ["seed=2"]
+    assert [row["runs"] for row in sweep.summary("quick", grid)] == [1]
+    # Not even with the parameters from before: what was begun has written over it.
+    runs.names()
+    runs.failing = set()
+    assert sweep.run("quick", ["04"], {"seed": ["2"]}) == [] and runs.names() == ["seed=2"]
+    assert [row["runs"] for row in sweep.summary("quick", grid)] == [2]
+
+
+def test_sweep_runs_the_library_that_it_is_of_wherever_it_is_started(runs, tmp_path, monkeypatch):
+    elsewhere = tmp_path / "elsewhere" / "lttlib"
+    elsewhere.mkdir(parents=True)
+    (elsewhere / "__init__.py").write_text("raise SystemExit('the other one')")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path / "more"))
+    sweep.run("quick", ["04"], {"seed": ["1"]})
+    (variables,) = runs.environments
+    library, more = variables["PYTHONPATH"].split(os.pathsep)
+    assert Path(library) == Path(sweep.__file__).parents[2] and more == str(tmp_path / "more")
+    command = [sys.executable, "-P", "-c", "import lttlib; print(lttlib.__file__)"]
+    run = REAL_RUN(command, capture_output=True, text=True, env=variables, cwd=elsewhere.parent)
+    assert run.stdout.strip() == str(Path(library) / "lttlib" / "__init__.py")
 
 
 @pytest.mark.parametrize("text", ["{", "[]", ""])
@@ -288,7 +388,7 @@ def test_sweep_of_real_processes_keeps_their_figures_apart(small_course, monkeyp
     cells = (SHOW_FIGURE, NEED_CURE)
     write_notebook(small_course / "notebooks", "04_student.ipynb", PARAMETERS + STUDENT, *cells)
     monkeypatch.chdir(small_course)
-    monkeypatch.setenv("PYTHONPATH", str(small_course))
+    monkeypatch.setattr(report, "LIBRARY", small_course)
     monkeypatch.delenv("LTT_DATA", raising=False)
     reports, grid = small_course / "data" / "quick" / "reports", {"seed": ["1", "2"]}
     assert sweep.run("quick", ["04"], grid, {"alpha": "0.25"}, jobs=2) == ["seed=2"]

@@ -2,8 +2,10 @@
 
 import dataclasses
 import functools
+import importlib.util
 import json
 import shutil
+import sys
 
 import numpy as np
 import pytest
@@ -74,6 +76,43 @@ def test_checkpoint_of_a_finished_run_is_not_trained_again_and_another_run_start
     train_tones(tmp_path / "run", dataclasses.replace(TONES_CONFIG, learning_rate=0.01))
     assert "other settings" in capsys.readouterr().out
     assert (tmp_path / "run.old").exists()
+
+
+def test_checkpoint_that_was_set_aside_is_never_replaced_and_is_taken_up_again(
+    train_tones, tmp_path, capsys
+):
+    """Three trainings in one place, the first two of them twice: each is trained once."""
+    configs = {}
+    for rate in (0.01, 0.02, 0.03):
+        config = dataclasses.replace(TONES_CONFIG, epochs=1, learning_rate=rate)
+        configs[rate] = config
+        train_tones(tmp_path / "run", config)
+    assert {path.name for path in tmp_path.iterdir()} == {"run", "run.old", "run.old-2"}
+    capsys.readouterr()
+    for rate in (0.01, 0.02):
+        train_tones(tmp_path / "run", configs[rate])
+        output = capsys.readouterr().out
+        assert "is of this training, which goes on from there" in output
+        assert "epoch 1/1" not in output
+    identities = set()
+    for path in tmp_path.iterdir():
+        metadata, _ = read(path)
+        identities.add(json.loads(metadata["identity"])["recipe"]["learning_rate"])
+    assert identities == {0.01, 0.02, 0.03} and len(list(tmp_path.iterdir())) == 3
+
+
+def test_checkpoint_that_cannot_be_read_is_not_taken_for_a_damaged_one(
+    train_tones, tmp_path, monkeypatch
+):
+    train_tones(tmp_path / "run", dataclasses.replace(TONES_CONFIG, epochs=1))
+
+    def fail(*arguments):
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr(checkpoint, "safe_open", fail)
+    with pytest.raises(OSError, match="Input/output"):
+        train_tones(tmp_path / "run", dataclasses.replace(TONES_CONFIG, epochs=1))
+    assert (tmp_path / "run").exists()
 
 
 def damage(path, kind):
@@ -155,6 +194,53 @@ def test_checkpoint_of_an_objective_that_hides_its_parameters_is_refused(tones, 
     records = Records(tones)
     with pytest.raises(Error, match="frozen dataclass"):
         training.train(ConvNet(TONES_SPEC), lambda *_: {}, records, TONES_CONFIG, tmp_path / "run")
+
+
+CODE = """
+import dataclasses
+
+@dataclasses.dataclass(frozen=True)
+class Own:
+    scale: float = 1.0
+
+    def __call__(self, network, batch, training=False, seed=None):
+        {comment}
+        return {result}
+"""
+
+
+def own_objective(folder, name, comment="# a comment", result="{}"):
+    """An objective of a user's own module."""
+    path = folder / f"{name}.py"
+    path.write_text(CODE.format(comment=comment, result=result))
+    module = importlib.util.module_from_spec(importlib.util.spec_from_file_location(name, path))
+    sys.modules[name] = module
+    module.__loader__.exec_module(module)
+    return module.Own()
+
+
+def test_checkpoint_knows_the_code_of_an_objective_but_not_its_comments(tones, tmp_path):
+    first = own_objective(tmp_path, "first")
+    same = own_objective(tmp_path, "same", comment="# another comment")
+    other = own_objective(tmp_path, "other", result="{1: 2}")
+    network, records = ConvNet(TONES_SPEC), Records(tones)
+    identities = []
+    for objective in (first, same, other):
+        identity = checkpoint.run_fingerprint(network, objective, records, TONES_CONFIG)
+        identities.append(identity)
+    assert identities[0] == identities[1] != identities[2]
+
+
+def test_checkpoint_of_a_version_that_did_not_note_its_code_is_taken():
+    now = json.dumps({"weights": "w", "code": "c"})
+    for stored, same in (
+        ({"weights": "w", "code": "c"}, True),
+        ({"weights": "w"}, True),
+        ({"weights": "w", "code": "d"}, False),
+        ({"weights": "v"}, False),
+        ({"weights": "w", "more": 1}, False),
+    ):
+        assert checkpoint._is_same(json.dumps(stored), now) is same
 
 
 # describe
