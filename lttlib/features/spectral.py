@@ -4,7 +4,7 @@ Needs numpy, scipy, soundfile and soxr only, so that a device computes the featu
 librosa is the reference: the tests compare every number here with it.
 """
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cache
 
 import numpy as np
@@ -185,7 +185,11 @@ def power_to_db(power: np.ndarray) -> np.ndarray:
 
 
 def mfccs(wave: np.ndarray, config: FeatureConfig) -> np.ndarray:
-    """Mel-frequency cepstral coefficients [frames, n_mfcc], equal to `librosa.feature.mfcc`."""
+    """Mel-frequency cepstral coefficients [frames, n_mfcc], equal to `librosa.feature.mfcc`.
+
+    Of features of any kind: the coefficients that `mfccs` with the other settings begin with.
+    """
+    config = replace(config, kind="mfccs")
     return cepstra(power_to_db(band_power(wave, config)), config)
 
 
