@@ -270,7 +270,7 @@ def _add_deploy(commands):
         "--speech",
         nargs=2,
         metavar=("CORPUS_ROOT", "SPLIT"),
-        help="training speech: int8 needs it, streaming does",
+        help="training speech, which int8 needs",
     )
     deploy.add_argument("--out", type=Path, help="(default: MODEL-<form>.tflite)")
     deploy.set_defaults(command=_deploy)

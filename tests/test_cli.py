@@ -382,14 +382,15 @@ def test_evaluate_scores_what_it_can_and_lists_the_rest(noise, tmp_path, capsys)
 
 
 def test_evaluate_says_which_channels_it_leaves_out(noise, tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(cli, "MAX_REMARKS", 2)
+    monkeypatch.setattr(cli, "MAX_COMPLAINTS", 2)
     corpus = shutil.copytree(noise / "corpus", tmp_path / "corpus")
     for path in sounds(tmp_path):
         soundfile.write(path, 0.1 * np.random.default_rng(0).normal(size=(8000, 2)), 8000)
     lines, err = run_cli(capsys, "evaluate", noise / "pupil", corpus, "dev", "--json")
     remarks = [f"{path}: channels differ, left out: 2" for path in sounds(tmp_path)[:3]]
     assert json.loads("\n".join(lines))["remarks"] == remarks
-    assert f"ltt: {remarks[0]}\nltt: {remarks[1]}\nltt: 1 others like it\n" in err
+    expected = [*(f"ltt: remark: {remark}" for remark in remarks[:2]), "ltt: remark: 1 more"]
+    assert "\n".join(expected) in err
 
 
 def test_evaluate_of_a_corpus_of_which_nothing_can_be_used_names_a_file_and_a_cure(
@@ -660,7 +661,6 @@ def test_evaluate_decodes_with_a_language_model(noise, book, capsys):
         ("--lm some.arpa", "'greedy' has no lm"),
         ("--decoder beam --word-score 1", "'beam' has no word_score"),
         ("--decoder beam --capitals", "'beam' has no capitals"),
-        ("--decoder lm --lm nowhere.arpa --lm-weight nan", "lm_weight must be a finite number"),
     ],
 )
 def test_evaluate_with_a_decoder_that_is_refused_is_one_line_on_stderr(
@@ -734,12 +734,14 @@ def test_deploy_takes_other_recordings_in_place_of_those_that_it_cannot_use(
         assert listened == {"utterances": 2, "seconds": pytest.approx(seconds)}
 
 
-def test_deploy_without_speech_cannot_be_int8_nor_stream(noise, tmp_path, capsys):
+def test_deploy_without_speech_cannot_be_int8_and_streams(noise, tmp_path, capsys):
     path = tmp_path / "a.tflite"
     words = ["deploy", noise / "pupil", "--out", path]
     assert_refuses(capsys, "int8 needs speech", *words, "--form", "int8")
     assert not list(tmp_path.iterdir())
     run_cli(capsys, *words)
+    texts = []
     for model in (path, noise / "pupil"):
-        _, err = run_cli(capsys, "transcribe", "--chunk", 70, model, sounds(noise)[0], code=2)
-        assert err.count("ltt deploy --speech") == 1
+        (line,), _ = run_cli(capsys, "transcribe", "--chunk", 70, model, sounds(noise)[0])
+        texts.append(line)
+    assert texts[0] == texts[1]

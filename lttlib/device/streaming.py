@@ -1,8 +1,7 @@
 """Text while somebody speaks: letters of sound that comes in pieces, whatever the pieces are."""
 
 from lttlib.features.spectral import extract
-from lttlib.recognition.logit_stream import LogitStream
-from lttlib.recognition.transcribe import transcribe_features
+from lttlib.recognition.transcribe import LogitStream, transcribe_features
 
 
 class StreamingRecogniser:

@@ -283,7 +283,7 @@ def _sound_hash(path):
     try:
         stat = path.stat()
         return _file_hash(path, stat.st_size, stat.st_mtime_ns)
-    except OSError:
+    except (OSError, ValueError):  # ValueError: of a name that no file can have
         return None
 
 

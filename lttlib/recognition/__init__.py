@@ -4,8 +4,8 @@ from lttlib import import_lazily
 
 # At once: else the modules of these names would hide the functions.
 from lttlib.recognition.greedy import DecodingError, collapse, greedy, timed_words
-from lttlib.recognition.logit_stream import LogitStream
 from lttlib.recognition.transcribe import (
+    LogitStream,
     SplitLogits,
     Transcripts,
     compute_logits,
