@@ -217,6 +217,19 @@ def test_load_audio_reads_a_file_whose_name_is_not_utf8(tmp_path):
     assert "caf\\udce9.flac" in str(refused.value)
 
 
+def test_load_audio_refuses_a_file_that_may_not_be_read(tmp_path, monkeypatch):
+    """As root may read everything, the system's refusal is acted here."""
+
+    def refuse(path, mode):
+        raise PermissionError(13, "Permission denied", str(path))
+
+    path = write(tmp_path / "x.flac", chirp())
+    monkeypatch.setattr(audio, "open", refuse, raising=False)
+    with pytest.raises(AudioError, match="not readable .Permission denied.; give") as refused:
+        load_audio(path, RATE)
+    assert refused.value.path == path
+
+
 def test_load_audio_reads_a_whole_file(workspace):
     load_sound(workspace, workspace / "corpus/train/1/1/1-1-0.flac")
 
