@@ -1,10 +1,21 @@
 """Listen to the Teacher! The library under the notebooks."""
 
+import contextlib
 import os
 from importlib import import_module
 
 # TensorFlow tells at length which GPU it did not find; errors still come as exceptions.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+# Folders of other libraries (numba's is in the cache), by the variables that lead them elsewhere.
+HOMES = {
+    "IPYTHONDIR": "~/.ipython",
+    "JUPYTER_CONFIG_DIR": "~/.jupyter",
+    "JUPYTER_DATA_DIR": "~/.local/share/jupyter",
+    "KERAS_HOME": "~/.keras",
+    "MPLCONFIGDIR": "~/.config/matplotlib",
+    "XDG_CACHE_HOME": "~/.cache",
+}
 
 
 class Error(ValueError):
@@ -36,6 +47,34 @@ class Error(ValueError):
         self.cure = cure
 
 
+def _leave_home():
+    """Where other libraries cannot write at home, lead them to a folder that is removed at exit."""
+    paths = {name: os.path.expanduser(HOMES[name]) for name in HOMES.keys() - os.environ.keys()}
+    names = [name for name, path in paths.items() if not _is_writable(path)]
+    if os.path.expanduser("~") == "~":  # a user without any home
+        names.append("HOME")
+    if not names:
+        return
+
+    import atexit
+    import shutil
+    import tempfile
+
+    with contextlib.suppress(OSError):  # no room anywhere: not every command needs it
+        folder = tempfile.mkdtemp(prefix="ltt-")
+        atexit.register(shutil.rmtree, folder, ignore_errors=True)
+        for name in names:
+            os.environ[name] = os.path.join(folder, name)
+            os.mkdir(os.environ[name])
+
+
+def _is_writable(path):
+    """Whether a folder can be written, or made where there is none yet."""
+    while path and not os.path.exists(path):
+        path = os.path.dirname(path)
+    return os.path.isdir(path) and os.access(path, os.W_OK | os.X_OK)
+
+
 def ceil_div(dividend, divisor):
     """Quotient rounded up, for whole numbers, arrays and tensors of them."""
     return -(-dividend // divisor)
@@ -55,3 +94,6 @@ def import_lazily(package, modules):
         return getattr(import_module(f"{package}.{homes[name]}"), name)
 
     return get, lambda: sorted(homes)
+
+
+_leave_home()

@@ -2,8 +2,10 @@
 
 import argparse
 import contextlib
+import errno
 import json
 import math
+import os
 import re
 import sys
 import warnings
@@ -13,40 +15,130 @@ from lttlib import Error
 
 MAX_COMPLAINTS = 10  # lines of each kind
 MAX_COMPLAINT = 300  # characters
-# What a suffix says about a file: nothing of another kind is written under such a name.
-KINDS = {
-    "a packed model": ".safetensors",
-    "a deployed model": ".tflite",
-    "a language model": ".arpa",
-    "a model of another library": ".onnx .keras .h5 .pt .pth .npz",
-    "text": ".txt .json .csv .yaml .md .html .ipynb .py",
-    "an archive": ".gz .bz2 .xz .zip .tar",
-    "sound": ".flac .wav .ogg .opus .mp3 .sph",
-}
 # Of a model's folder, those that an output may be taken for.
 MODEL_FILES = ("weights.safetensors", "packed.safetensors", "model.tflite")
+BROKEN_PIPE = 141  # what a shell says of a program that died of writing to nobody
+UNFORESEEN = 70  # EX_SOFTWARE of sysexits.h
+
+# What to install for a package that is not there; all others come with the course.
+REQUIREMENTS = dict.fromkeys(("numpy", "scipy", "soundfile", "soxr"), ".")
+REQUIREMENTS["ai_edge_litert"] = "'.[device]'"
 
 
 def main(argv=None):
     """Run the command; return its exit code.
 
-    That is 0, 1 when a notebook or a recording failed, 2 for a wrong request. What the library
-    refuses on purpose becomes one line on stderr; an error that nobody foresaw keeps its traceback.
+    That is 0; 1 when a notebook or a recording failed, or what is printed cannot be written; 2 for
+    a wrong request. What the library refuses on purpose becomes one line on stderr. So does an
+    error that nobody foresaw, with 70: its traceback is in the file that the line names.
     """
-    arguments = parser().parse_args(argv)
-    for stream in (sys.stdout, sys.stderr):
-        # A name that is not UTF-8 is printed as its escapes.
-        with contextlib.suppress(AttributeError):
-            stream.reconfigure(errors="backslashreplace")
+    if not _prepare_streams():
+        return _stop("error: standard output is closed; lead it to a file or /dev/null", 1)
     warnings.formatwarning = _format_warning
     try:
-        return arguments.command(arguments)
+        try:
+            arguments = parser().parse_args(argv)
+            return arguments.command(arguments)
+        finally:
+            sys.stdout.flush()  # once Python exits, nobody can be told that it failed
     except KeyboardInterrupt:
-        print("ltt: interrupted", file=sys.stderr)
-        return 130
-    except (Error, OSError) as error:
-        print(f"ltt: error: {error}", file=sys.stderr)
-        return 2
+        return _stop("interrupted", 130)
+    except Exception as error:
+        return _explain(error)
+
+
+def _prepare_streams():
+    """Make all standard streams usable; return whether standard output leads somewhere.
+
+    Where one is closed (`>&-`), the next file that is opened would get its number, and whatever a
+    library prints.
+    """
+    while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:
+        pass
+    os.close(descriptor)
+    is_open = sys.stdout is not None
+    sys.stdout = sys.stdout or open(os.devnull, "w")
+    sys.stderr = sys.stderr or open(os.devnull, "w", errors="backslashreplace")
+    if hasattr(sys.stdout, "reconfigure"):
+        # Names of files are printed as the bytes that they are, letters as far as they can be.
+        is_unicode = sys.stdout.encoding.lower().replace("-", "") == "utf8"
+        sys.stdout.reconfigure(errors="surrogateescape" if is_unicode else "backslashreplace")
+    return is_open
+
+
+def _stop(message, code):
+    """Say one line on stderr, if somebody listens; return the exit code."""
+    with contextlib.suppress(OSError):
+        print(f"ltt: {message}", file=sys.stderr)
+    return code
+
+
+def _explain(error):
+    """Say in one line what stopped the command; return the exit code."""
+    loss = _give_up_streams()
+    if isinstance(error, BrokenPipeError):
+        return BROKEN_PIPE  # `| head` has read enough
+    if loss:
+        return _stop(f"error: what is printed cannot be written ({loss.strerror})", 1)
+    foreseen = _foresee(error)
+    if foreseen:
+        return _stop(f"error: {foreseen}", 2)
+    summary = f"{type(error).__name__}: {error}".splitlines()[0][:200]
+    place = _write_traceback(error)
+    return _stop(f"unforeseen error: {summary}; its traceback is in {place}", UNFORESEEN)
+
+
+def _give_up_streams():
+    """Lead standard streams that fail to nowhere: Python would try again. Return the error."""
+    loss = None
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except OSError as error:
+            loss = error
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nowhere, stream.fileno())
+    return loss
+
+
+def _foresee(error):
+    """The sentence for an error that was foreseen; None for others."""
+    if os.strerror(errno.EMFILE) in str(error):  # libraries have errors of their own for it
+        problem = f"too many files are open at once ({error})"
+        return Error(problem, cure="allow more of them: `ulimit -n 1024`")
+    if isinstance(error, ImportError):
+        return _foresee_import(error)
+    if isinstance(error, OSError) and error.filename and error.strerror:
+        return f"{error.filename2 or error.filename}: {error.strerror}"
+    return error if isinstance(error, Error | OSError) else None
+
+
+def _foresee_import(error):
+    """What to install where a package is missing; None if it is a module of lttlib."""
+    package = (error.name or "a package").partition(".")[0]
+    if package == "lttlib":
+        return None
+    problem = f"needs {package}, which is not installed"
+    if not isinstance(error, ModuleNotFoundError):
+        problem = f"needs {package}, which cannot be loaded ({error})"
+    requirement = REQUIREMENTS.get(package, "'.[course]'")
+    return Error(problem, cure=f"in the clone of the course: pip install {requirement}")
+
+
+def _write_traceback(error):
+    """Write the traceback of an error to a file and return its path."""
+    import tempfile
+    import traceback
+
+    options = {"encoding": "utf-8", "errors": "backslashreplace", "delete": False}
+    try:
+        with tempfile.NamedTemporaryFile("w", prefix="ltt-", suffix=".txt", **options) as file:
+            print(f"ltt {sys.argv[1:]}, Python {sys.version}", file=file)
+            traceback.print_exception(error, file=file)
+    except OSError:  # no room: then here
+        traceback.print_exception(error)
+        return "the lines above"
+    return file.name
 
 
 def _format_warning(message, category, filename, lineno, line=None):
@@ -221,7 +313,7 @@ def _add_quantize(commands):
     quantize = commands.add_parser(
         "quantize", help="round the weights of a trained model and write it as one small file"
     )
-    quantize.add_argument("model", type=Path, help="folder of a model")
+    quantize.add_argument("model", type=_model_path, help="folder of a model, or a packed file")
     quantize.add_argument(
         "--bits", type=int, default=4, help="of a weight, 1 to 8 (default: %(default)s)"
     )
@@ -237,11 +329,11 @@ def _add_quantize(commands):
 
 def _quantize(arguments):
     with _quiet_stdout():
+        path = _output_path(arguments, f"{arguments.bits}bits.safetensors")
+        model = _load_network(arguments.model)
+
         from lttlib import models, network
 
-        path = arguments.out or _beside(arguments.model, f"{arguments.bits}bits.safetensors")
-        _check_output(path, ".safetensors", arguments.model)
-        model = models.load(arguments.model)
         network.quantize_kernels(
             model.network, arguments.bits, arguments.bucket, stochastic=arguments.stochastic
         )
@@ -260,7 +352,7 @@ def _add_deploy(commands):
     deploy = commands.add_parser(
         "deploy", help="write a trained model as one LiteRT file, for a device"
     )
-    deploy.add_argument("model", type=Path, help="folder of a model, or a packed file")
+    deploy.add_argument("model", type=_model_path, help="folder of a model, or a packed file")
     deploy.add_argument(
         "--form",
         default="float32",
@@ -278,15 +370,14 @@ def _add_deploy(commands):
 
 def _deploy(arguments):
     with _quiet_stdout():
-        from lttlib import models
-
-        path = arguments.out or _beside(arguments.model, f"{arguments.form}.tflite")
-        _check_output(path, ".tflite", arguments.model)
-        model = models.load(arguments.model)
+        path = _output_path(arguments, f"{arguments.form}.tflite")
+        model = _load_network(arguments.model)
         waves = []
         if arguments.speech:
             root, split = arguments.speech
             waves = _calibration_waves(root, split, model.feature_config.sampling_rate)
+        from lttlib import models
+
         name = arguments.model.name
         size = models.convert(model, path, arguments.form, waves, name=name)
     _print_size(path, size, model)
@@ -329,7 +420,7 @@ def _add_evaluate(commands):
     )
     evaluate.add_argument(
         "model",
-        type=Path,
+        type=_model_path,
         help="folder of a model, such as data/quick/models/teacher, or a packed or deployed file",
     )
     evaluate.add_argument(
@@ -449,7 +540,9 @@ def _add_transcribe(commands):
         "transcribe", help="write down what recordings say, a line each"
     )
     transcribe.add_argument(
-        "model", type=Path, help="a deployed file, a packed file, or the folder of a model"
+        "model",
+        type=_model_path,
+        help="a deployed file, a packed file, or the folder of a model",
     )
     transcribe.add_argument("audio", type=Path, nargs="+", help="sound files")
     transcribe.add_argument(
@@ -458,6 +551,11 @@ def _add_transcribe(commands):
         default=0,
         metavar="MS",
         help="listen in pieces, and show the text as it comes",
+    )
+    transcribe.add_argument(
+        "--json",
+        action="store_true",
+        help="print a JSON object a line: file, text, and words with the seconds of their letters",
     )
     transcribe.set_defaults(command=_transcribe)
 
@@ -470,13 +568,19 @@ def _transcribe(arguments):
     for path in arguments.audio:
         try:
             if arguments.chunk:
-                text = _stream(model, path, arguments.chunk)
+                line = {"file": str(path), "text": _stream(model, path, arguments.chunk)}
             else:
-                text = recognition.transcribe(model, path)
-            print(f"{path}\t{text}", flush=True)
+                logits = recognition.file_logits(model, path)
+                (text,) = recognition.greedy([logits], [len(logits)], model.alphabet)
+                frame_seconds = model.stride * model.feature_config.frame_period_ms / 1000
+                words = recognition.timed_words(logits, model.alphabet, frame_seconds)
+                line = {"file": str(path), "text": text, "words": words}
         except features.AudioError as error:
             print(f"ltt: {error}", file=sys.stderr)
             failed = 1
+        else:
+            text = json.dumps(line) if arguments.json else f"{path}\t{line['text']}"
+            print(text, flush=True)
     return failed
 
 
@@ -615,22 +719,45 @@ def _quiet_stdout():
     return contextlib.redirect_stdout(sys.stderr)
 
 
-def _beside(model, ending):
-    """Path of a file that is made of a model, unless another one is named."""
-    return model.with_name(f"{model.name}-{ending}")
+def _model_path(text):
+    """Path of a model, with a name that others can be made of: that of the folder for `.`."""
+    path = Path(text)
+    if path.name in ("", ".."):
+        return Path(os.path.abspath(path))
+    return path
+
+
+def _output_path(arguments, ending):
+    """Path of the file to write: beside its model, unless another one is named."""
+    model = arguments.model
+    path = arguments.out or model.parent / f"{model.name}-{ending}"
+    suffix = Path(ending).suffix
+    _check_output(path, suffix, model)
+    return path
+
+
+def _load_network(path):
+    """Read a model that another file is made of."""
+    from lttlib import device, models
+
+    model = models.load(path)
+    if isinstance(model, device.Recogniser):
+        problem = "deployed, and nothing else can be made of that"
+        raise Error(problem, path=path, cure="name the model that it was made of")
+    return model
 
 
 def _check_output(path, suffix, *inputs):
-    """Refuse, before any work, to write over an input, or where another kind of file belongs.
+    """Refuse, before any work, to write over an input, or a file of the wrong name.
 
     An input may be a folder: then its files are.
     """
     from lttlib.files import output_path
 
     target = output_path(path)
-    for kind, suffixes in KINDS.items():
-        if path.suffix.lower() in suffixes.split() and suffixes != suffix:
-            raise Error(f"this is the name of {kind}", path, f"end it in {suffix}")
+    if path.suffix != suffix:  # files are read by their suffixes
+        cure = "name a file that does (--out)"
+        raise Error(f"the file to write must end in {suffix}", path=path, cure=cure)
 
     for item in map(Path, inputs):
         files = [item / name for name in MODEL_FILES] if item.is_dir() else [item]

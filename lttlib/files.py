@@ -234,7 +234,9 @@ def disk_full_errors(path):
             words = os.strerror(number)
             if getattr(error, "errno", None) == number or words in str(error):
                 cure = "make room and start again: what was finished before is kept"
-                raise OSError(f"{path}: no room to write it ({words}); {cure}") from error
+                full = OSError(f"{path}: no room to write it ({words}); {cure}")
+                full.path, full.cure = path, cure
+                raise full from error
         raise
 
 

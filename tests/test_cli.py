@@ -5,9 +5,11 @@ import io
 import json
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +17,7 @@ import pytest
 import soundfile
 from builders import PARAMETERS, noise_wave, write_notebook
 
+import lttlib
 from lttlib import cli, course, models, recognition
 from lttlib.course import notebooks, report, sweep
 from lttlib.device import Recogniser
@@ -170,10 +173,153 @@ def test_sweep_that_is_refused_is_one_line_on_stderr(small_course, capsys, words
     assert_refuses(capsys, problem, "sweep", "quick", "--only", "03", *words.split())
 
 
-def test_main_leaves_the_traceback_of_an_error_that_nobody_foresaw(monkeypatch):
+def test_main_writes_the_traceback_of_an_error_that_nobody_foresaw_to_a_file(
+    tmp_path, monkeypatch, capsys
+):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     monkeypatch.setattr(notebooks, "run", lambda *_, **__: np.zeros(3).reshape(2, 2))
-    with pytest.raises(ValueError, match="reshape"):
-        cli.main(["run"])
+    out, err = run_cli(capsys, "run", code=70)
+    (path,) = tmp_path.iterdir()
+    assert (
+        out == [] and err.count("\n") == 1 and err.startswith("ltt: unforeseen error: ValueError")
+    )
+    assert err.endswith(f"its traceback is in {path}\n")
+    assert "Traceback" in path.read_text() and "reshape(2, 2)" in path.read_text()
+
+
+def test_main_shows_the_traceback_where_no_file_can_be_written(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "nowhere"))
+    monkeypatch.setattr(notebooks, "run", lambda *_, **__: 1 / 0)
+    _, err = run_cli(capsys, "run", code=70)
+    assert "Traceback" in err and err.splitlines()[-1].startswith("ltt: unforeseen error: ZeroDiv")
+
+
+def missing_import():
+    import lttlib.nowhere  # noqa: F401
+
+
+def too_many_files():
+    raise RuntimeError("cannot load lib.so: Too many open files")
+
+
+@pytest.mark.parametrize(
+    "fail, code, message",
+    [
+        (lambda: open("/no/such/file"), 2, "error: /no/such/file: No such file or directory"),
+        (too_many_files, 2, "ulimit -n 1024"),
+        (missing_import, 70, "unforeseen error: ModuleNotFoundError"),
+    ],
+    ids=["file", "open files", "module of lttlib"],
+)
+def test_main_says_in_one_line_what_stopped_it(tmp_path, monkeypatch, capsys, fail, code, message):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setattr(notebooks, "run", lambda *_, **__: fail())
+    _, err = run_cli(capsys, "run", code=code)
+    assert message in err and err.count("\n") == 1
+
+
+# A program that runs the command where packages (sys.argv[1]) cannot be imported.
+WITHOUT = """
+import sys
+hidden = sys.argv.pop(1).split(",")
+sys.modules.update(dict.fromkeys(hidden))
+from lttlib import cli
+sys.exit(cli.main())
+"""
+COURSE = "yaml,tensorflow,keras,safetensors,pooch,numba,jiwer,tqdm,espeakng_loader,librosa,joblib"
+
+
+@pytest.mark.parametrize(
+    "words, requirement",
+    [
+        ("run quick", "'.[course]'"),
+        ("sweep quick --only 01 --grid seed 1", "'.[course]'"),
+        ("quantize model", "'.[course]'"),
+        ("deploy model", "'.[course]'"),
+        ("evaluate model.tflite root dev", "'.[course]'"),
+        ("transcribe model a.flac", "'.[course]'"),
+        ("transcribe model.tflite a.flac", "'.[device]'"),
+        ("corpus an4", "'.[course]'"),
+        ("lm librispeech folder", "'.[course]'"),
+    ],
+)
+def test_command_of_the_base_installation_says_which_extra_it_needs(tmp_path, words, requirement):
+    hidden = f"{COURSE},ai_edge_litert,ai_edge_litert.interpreter"
+    command = [sys.executable, "-c", WITHOUT, hidden, *words.split()]
+    ended = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
+    assert (ended.returncode, ended.stdout) == (2, "")
+    assert ended.stderr.startswith("ltt: error: ") and ended.stderr.count("\n") == 1
+    assert ended.stderr.endswith(f"pip install {requirement}\n")
+    assert not [path for path in tmp_path.rglob("*") if path.is_file()]
+
+
+@pytest.mark.parametrize(
+    "redirection, code, message",
+    [
+        (">&-", 1, "standard output is closed"),
+        (">&- 2>&-", 1, ""),
+        ("2>&-", 0, ""),
+        ("<&-", 0, "too little text"),
+        ("> /dev/full", 1, "cannot be written (No space left on device)"),
+        ("2> /dev/full", 1, ""),
+        ("| true", 141, ""),
+        ("2>&1 | true", 141, ""),
+        ("--help | true", 141, ""),
+    ],
+)
+def test_command_with_a_standard_stream_that_fails_ends_without_a_traceback(
+    book, redirection, code, message
+):
+    command = f"{shlex.quote(sys.executable)} -m lttlib.cli lm one.txt a.arpa {redirection}"
+    # Python holds back what it prints, or not.
+    environment = {key: value for key, value in os.environ.items() if key != "PYTHONUNBUFFERED"}
+    script = ["bash", "-c", f"set -o pipefail; {command}"]
+    ended = subprocess.run(script, capture_output=True, text=True, cwd=book, env=environment)
+    assert ended.returncode == code, ended.stderr
+    assert message in ended.stderr and "Traceback" not in ended.stderr
+    assert "Exception ignored" not in ended.stderr
+
+
+@pytest.mark.parametrize(
+    "encoding, text, expected",
+    [
+        ("utf-8", "\\udcff", b"\xff"),  # a name of a file that is no UTF-8
+        ("utf-8", "\\xe9", b"\xc3\xa9"),
+        ("ascii", "\\xe9", b"\\xe9"),
+        ("latin-1", "\\xe9", b"\xe9"),
+    ],
+)
+def test_what_is_printed_arrives_whatever_letters_it_holds(encoding, text, expected):
+    program = f"from lttlib import cli; cli._prepare_streams(); print('{text}')"
+    environment = os.environ | {"PYTHONIOENCODING": encoding}
+    command = [sys.executable, "-c", program]
+    shown = subprocess.run(command, capture_output=True, check=True, env=environment).stdout
+    assert shown == expected + b"\n"
+
+
+# A program of libraries that keep files at home; numba cannot do so beside the source here.
+AT_HOME = """
+import lttlib, numba, numba.core.caching as caching, os, sys
+from jupyter_core.paths import jupyter_runtime_dir
+caching.CacheImpl._locator_classes = [caching.UserWideCacheLocator]
+numba.njit(cache=True)(lttlib.ceil_div)
+os.makedirs(jupyter_runtime_dir())
+print(*sorted({os.environ[name] for name in lttlib.HOMES}))
+"""
+
+
+def test_libraries_that_cannot_write_at_home_write_elsewhere_until_the_end(tmp_path):
+    """A home that is a file cannot be written by root either."""
+    (tmp_path / "home").write_text("no folder")
+    (tmp_path / "temporary").mkdir()
+    environment = {key: value for key, value in os.environ.items() if key not in lttlib.HOMES}
+    environment |= {"HOME": str(tmp_path / "home"), "TMPDIR": str(tmp_path / "temporary")}
+    command = [sys.executable, "-c", AT_HOME]
+    shown = subprocess.run(command, capture_output=True, text=True, check=True, env=environment)
+    folders = [Path(folder) for folder in shown.stdout.split()]
+    assert [folder.name for folder in folders] == sorted(lttlib.HOMES)
+    assert {folder.parents[1] for folder in folders} == {tmp_path / "temporary"}
+    assert not list((tmp_path / "temporary").iterdir())
 
 
 # The parameters of a command line
@@ -745,3 +891,62 @@ def test_deploy_without_speech_cannot_be_int8_and_streams(noise, tmp_path, capsy
         (line,), _ = run_cli(capsys, "transcribe", "--chunk", 70, model, sounds(noise)[0])
         texts.append(line)
     assert texts[0] == texts[1]
+
+
+@pytest.fixture(scope="module")
+def deployed(noise):
+    """The model as a LiteRT file, and as a folder of one."""
+    models.deploy(noise / "arrived", models.load(noise / "pupil"), "float32")
+    shutil.copy(noise / "arrived" / "model.tflite", noise / "pupil.tflite")
+    return noise
+
+
+@pytest.mark.parametrize("command", ["quantize", "deploy"])
+@pytest.mark.parametrize("model", ["arrived", "arrived/", "pupil.tflite"])
+def test_nothing_else_is_made_of_a_deployed_model(deployed, capsys, command, model):
+    before = sorted(deployed.rglob("*"))
+    path = Path(deployed / model)
+    problem = f"{path}: deployed, and nothing else can be made of that; name the model that"
+    assert_refuses(capsys, problem, command, f"{deployed}/{model}")
+    assert sorted(deployed.rglob("*")) == before
+
+
+@pytest.mark.parametrize("model", [".", "./", "../pupil", "../pupil/", "deeper/.."])
+def test_quantize_within_a_folder_writes_beside_it(noise, tmp_path, monkeypatch, capsys, model):
+    shutil.copytree(noise / "pupil", tmp_path / "pupil")
+    (tmp_path / "pupil" / "deeper").mkdir()
+    monkeypatch.chdir(tmp_path / "pupil")
+    (line,), _ = run_cli(capsys, "quantize", model)
+    path = Path(line.partition(":")[0]).resolve()
+    assert path == tmp_path / "pupil-4bits.safetensors" and path.is_file()
+    names = sorted(file.name for file in tmp_path.iterdir())
+    assert names == ["pupil", "pupil-4bits.safetensors"]
+
+
+@pytest.mark.parametrize(
+    "command, out, suffix",
+    [
+        ("quantize", "small.tflite", ".safetensors"),
+        ("quantize", "new/", ".safetensors"),
+        ("deploy", "small.safetensors", ".tflite"),
+        ("deploy", "small", ".tflite"),
+    ],
+)
+def test_file_to_write_is_refused_under_a_name_that_it_could_not_be_read_by(
+    noise, tmp_path, capsys, command, out, suffix
+):
+    problem = f"{tmp_path / out}: the file to write must end in {suffix}"
+    assert_refuses(capsys, problem, command, noise / "pupil", "--out", f"{tmp_path}/{out}")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_transcribe_prints_json_with_words_and_their_times(noise, capsys):
+    words = ["transcribe", noise / "pupil", *sounds(noise)[:2]]
+    texts, _ = run_cli(capsys, *words)
+    lines, _ = run_cli(capsys, *words, "--json")
+    for text, line in zip(texts, lines, strict=True):
+        result = json.loads(line)
+        assert f"{result['file']}\t{result['text']}" == text
+        assert " ".join(word["word"] for word in result["words"]) == result["text"]
+        times = [time for word in result["words"] for time in (word["start"], word["end"])]
+        assert times == sorted(times) and 0 <= times[0] and times[-1] < 1.3

@@ -63,6 +63,10 @@ SHORT_REPR.maxlist = 20
 SHORT_REPR.maxstring = 200
 
 
+class MissingError(Error, FileNotFoundError):
+    """What another notebook, or the installation, makes is not there."""
+
+
 def _parse_bool(text):
     """The truth value that a text names, as YAML 1.1 has it."""
     words = {"true": True, "yes": True, "on": True, "false": False, "no": False, "off": False}
@@ -118,15 +122,15 @@ def require(path, made_by):
 
     Raises
     ------
-    FileNotFoundError
-        It does not; the message names `made_by`, the notebook that writes it ("02_teacher", say).
+    MissingError
+        It does not; the cure names `made_by`, the notebook that writes it ("02_teacher", say).
     """
     path = Path(path)
     if path.exists():
         return path
     profile = path.relative_to(DATA).parts[0] if path.is_relative_to(DATA) else "PROFILE"
     cure = f"run {made_by} first (ltt run {profile} --only {made_by})"
-    raise FileNotFoundError(f"{path} is not there: {cure}")
+    raise MissingError("not there", path, cure)
 
 
 def parameters(notebook):
@@ -249,7 +253,7 @@ def run(profile="quick", only=(), start=None, parameters=None, reports=""):
 
     Raises
     ------
-    lttlib.Error, FileNotFoundError
+    lttlib.Error
         Before anything runs: a notebook, profile or parameter that does not exist (the nearest
         that does is named), a value of the wrong type or out of its range, a file that is not
         there, or a parameter that no notebook of this run declares.
@@ -300,7 +304,7 @@ def _notebooks():
     paths = sorted(NOTEBOOKS.glob("[0-9][0-9]_*.ipynb"))
     if not paths:
         cure = "install in a clone, with pip install -e '.[course]'"
-        raise FileNotFoundError(f"no notebooks in {NOTEBOOKS}: {cure}")
+        raise MissingError("no notebooks are there", NOTEBOOKS, cure)
     return {path.stem: path for path in paths}
 
 

@@ -142,10 +142,13 @@ def _run_cells(notebook, values, output):
 def _describe_stop(error):
     """Where and why a notebook stopped; None if the error is not that of a notebook."""
     import papermill
+    from jupyter_client.kernelspec import NoSuchKernel
     from nbclient.exceptions import DeadKernelError
 
     if isinstance(error, DeadKernelError):
         return "a dead kernel; was there enough memory?"
+    if isinstance(error, NoSuchKernel) or "Kernel died before replying" in str(error):
+        return "a kernel that did not start; is the extra [course] installed whole?"
     if not isinstance(error, papermill.PapermillExecutionError):
         return None
     traceback = COLOUR_CODE.sub("", "\n".join(error.traceback))

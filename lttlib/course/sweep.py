@@ -90,7 +90,7 @@ def run(profile, only, grid, parameters=None, jobs=1, naming="student") -> list:
 
     Raises
     ------
-    lttlib.Error, FileNotFoundError
+    lttlib.Error
         Before anything runs, as `course.run` does.
     """
     parameters = dict(parameters or {})

@@ -500,8 +500,10 @@ def test_run_waits_for_another_that_makes_the_same(small_course, monkeypatch):
 
 def test_require_returns_what_exists_and_names_the_maker_of_what_does_not(small_course):
     assert course.require(small_course / "notebooks", "00_overview") == small_course / "notebooks"
-    with pytest.raises(FileNotFoundError, match="ltt run digits --only 02_teacher"):
-        course.require(course.profile_folder("digits") / "models" / "teacher", "02_teacher")
+    path = course.profile_folder("digits") / "models" / "teacher"
+    with pytest.raises(FileNotFoundError, match="ltt run digits --only 02_teacher") as missing:
+        course.require(path, "02_teacher")
+    assert missing.value.path == path and "ltt run" in missing.value.cure
 
 
 def names_in(folder):

@@ -4,6 +4,8 @@ import html.parser
 
 import nbformat
 import pytest
+from jupyter_client.kernelspec import NoSuchKernel
+from nbclient.exceptions import DeadKernelError
 
 from lttlib.course import report
 
@@ -111,3 +113,20 @@ def test_index_links_the_report_of_all_models_first(reports):
     reader = Reader(report.write_index(reports, "quick").read_text(encoding="utf-8"))
     assert reader.tags[[tag for tag, _ in reader.tags].index("a")][1] == {"href": "09_report.html"}
     assert reader.cells[0].strip() == "All models side by side"
+
+
+@pytest.mark.parametrize(
+    "error, cause",
+    [
+        (RuntimeError("Kernel died before replying to kernel_info"), "did not start"),
+        (NoSuchKernel("python3"), "did not start"),
+        (DeadKernelError("Kernel died"), "enough memory"),
+    ],
+)
+def test_notebook_whose_kernel_dies_is_told_in_words(tmp_path, monkeypatch, error, cause):
+    def run_cells(*_):
+        raise error
+
+    monkeypatch.setattr(report, "_run_cells", run_cells)
+    with pytest.raises(report.NotebookError, match=f"01_features stopped in .*{cause}"):
+        report.execute(tmp_path / "01_features.ipynb", {}, tmp_path, {})

@@ -77,6 +77,13 @@ def test_mel_filters_are_those_of_librosa(sampling_rate, n_fft, n_mels):
     np.testing.assert_allclose(filters.T, expected, rtol=1e-5, atol=1e-8)
 
 
+@pytest.mark.parametrize("kind", FEATURE_KINDS)
+def test_mfccs_are_the_same_whatever_kind_the_settings_name(kind):
+    wave = chirp()
+    expected = spectral.mfccs(wave, FeatureConfig("mfccs"))
+    np.testing.assert_array_equal(spectral.mfccs(wave, FeatureConfig(kind)), expected)
+
+
 # Sizes
 
 
