@@ -59,10 +59,10 @@ def _prepare_streams():
     is_open = sys.stdout is not None
     sys.stdout = sys.stdout or open(os.devnull, "w")
     sys.stderr = sys.stderr or open(os.devnull, "w", errors="backslashreplace")
-    if hasattr(sys.stdout, "reconfigure"):
-        # Names of files are printed as the bytes that they are, letters as far as they can be.
-        is_unicode = sys.stdout.encoding.lower().replace("-", "") == "utf8"
-        sys.stdout.reconfigure(errors="surrogateescape" if is_unicode else "backslashreplace")
+    for stream in (sys.stdout, sys.stderr):
+        # Any name can be printed: one that is not UTF-8 as its escapes.
+        with contextlib.suppress(AttributeError):
+            stream.reconfigure(errors="backslashreplace")
     return is_open
 
 
