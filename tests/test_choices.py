@@ -46,14 +46,16 @@ SMALL = {
     "strides": "[2, 2]",
     "dropouts": "[0.0]",
     "epochs": "8",
-    "batch_size": "4",
-    "learning_rate": "0.02",
+    "batch_size": "2",
+    "learning_rate": "0.01",
     "highest_ler": "1000",
     "student_filters": "[12, 12]",
     "student_widths": "[5, 3]",
     "student_strides": "[2, 2]",
     "student_epochs": "5",
     "student_batch_size": "2",
+    "student_learning_rate": "0.01",
+    "label_learning_rate": "0.01",
     "largest_ratio": "1000",
     "quantized_epochs": "1",
     "levels_epochs": "1",
@@ -91,9 +93,9 @@ def values(names, texts):
 
 NAMES = "kind guidance conv student_conv fitnet_conv frame_selection precision batch_norm "
 NAMES += "stochastic skip_first_and_last bits few_bits"
-MFCCS = "mfccs float32 separable_conv gated_conv conv all float32 true false true 1 8"
+MFCCS = "mfccs float32 separable_conv gated_conv conv all float32 false false true 1 8"
 POWER = "power top4 gated_conv conv separable_conv symmetric mixed_bfloat16 true true false 2 7"
-RAW = "raw online conv separable_conv gated_conv non_blank auto false false false 3 6"
+RAW = "raw online conv separable_conv gated_conv non_blank auto true false false 3 6"
 # What repeats single notebooks after each run: (notebooks, other values than those of the run).
 RUNS = {
     MFCCS: [
