@@ -13,7 +13,7 @@ import numpy as np
 from lttlib import Error
 from lttlib.features.audio import AudioError, load_audio, read_audio
 from lttlib.features.spectral import extract
-from lttlib.files import printable
+from lttlib.files import checksum, printable
 from lttlib.speech import text
 
 # Of a full scale of 1.
@@ -21,6 +21,13 @@ CLIPPING_LEVEL = 0.999
 # Share of the samples at this level from which on a recording counts as clipped.
 MAX_CLIPPED = 0.05
 IDLE_SECONDS = 30
+# Shares of the copies at other speeds that have pauses around them, and noise throughout.
+PAUSE_SHARE = 0.4
+NOISE_SHARE = 0.6
+PAUSE_SECONDS = 1.0  # of the longest pause on either side
+NOISE_DB = (-60.0, -15.0)  # against the recording
+DULLEST = 0.95  # share of a sample of noise that stays in the next
+NOISE_TAPS = 64
 
 
 def make_example(utterance, config, alphabet=None, speed=1.0, untranscribed=False) -> dict:
@@ -34,7 +41,8 @@ def make_example(utterance, config, alphabet=None, speed=1.0, untranscribed=Fals
         For training: the labels must then fit the frames, and the sound must not be silent or
         clipped. Without it, which is enough to score a model, all is taken that can be read.
     speed : float
-        Speed perturbation factor; unless it is 1, the example is named `<id>@<speed>`.
+        Speed perturbation factor; unless it is 1, the example is named `<id>@<speed>` and has
+        surroundings of its own (`add_surroundings`), which the former normalisation could not bear.
     untranscribed : bool
         Take the sound alone: there need be no transcript, and one that is there is not looked at.
         The text is empty, and so are the labels.
@@ -58,8 +66,11 @@ def make_example(utterance, config, alphabet=None, speed=1.0, untranscribed=Fals
 
     # What every example has, to learn from or to score by.
     wave, remark = read_audio(utterance.audio, config.sampling_rate, speed)
+    name = utterance.id if speed == 1 else f"{utterance.id}@{speed:g}"
+    if speed != 1 and config.normalisation == "speech":
+        wave = add_surroundings(wave, config.sampling_rate, checksum(name.encode()))
     example = {
-        "id": utterance.id if speed == 1 else f"{utterance.id}@{speed:g}",
+        "id": name,
         "speaker": utterance.speaker,
         "text": words,
         "features": extract(wave, config),
@@ -77,6 +88,35 @@ def make_example(utterance, config, alphabet=None, speed=1.0, untranscribed=Fals
         problem = f"{frames} frames cannot carry a label that needs {min_frames}"
         raise Error(problem, cure="is the text what is said in this file?")
     return example | {"labels": labels}
+
+
+def add_surroundings(wave, sampling_rate, seed):
+    """Add what other rooms and recorders would: pauses around some recordings, noise to some.
+
+    Parameters
+    ----------
+    wave : float array [samples]
+    sampling_rate : int
+    seed : int
+        Decides what, how long, and how loud it is.
+
+    Returns
+    -------
+    float32 array [samples or more]
+    """
+    random = np.random.default_rng(seed)
+    loudness = np.sqrt(np.mean(np.square(wave)))
+    if random.random() < PAUSE_SHARE:
+        before, after = random.uniform(0, PAUSE_SECONDS, size=2) * sampling_rate
+        wave = np.pad(wave, (int(before), int(after)))
+    if random.random() < NOISE_SHARE:
+        # Each sample keeps a share of the one before it: the more, the duller the noise.
+        memory = random.uniform(0, DULLEST) ** np.arange(NOISE_TAPS)
+        white = random.normal(size=len(wave) + NOISE_TAPS - 1)
+        noise = np.convolve(white, memory, mode="valid")
+        decibels = random.uniform(*NOISE_DB)
+        wave = wave + noise * (loudness * 10 ** (decibels / 20) / noise.std())
+    return wave.astype(np.float32)
 
 
 def _transcript(utterance):

@@ -1,11 +1,14 @@
-"""The workers that compute examples; the examples themselves are tested as records."""
+"""Workers that compute examples, and surroundings; the examples are tested as records."""
 
 import os
 
 import joblib
+import numpy as np
 import pytest
+from builders import noise_wave
 
 from lttlib.features import workers
+from lttlib.features.examples import add_surroundings
 
 
 @pytest.mark.parametrize("variable", ["OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"])
@@ -40,3 +43,24 @@ def test_workers_of_a_cluster_can_be_named_by_a_variable(monkeypatch):
     monkeypatch.setenv("LTT_WORKERS", "dusk:tcp://127.0.0.1:1")
     with pytest.raises(ValueError, match="dusk"), workers():
         pass
+
+
+def test_copies_at_other_speeds_get_pauses_and_noise_that_their_names_decide():
+    wave = noise_wave(1.0)
+    loudness = np.sqrt(np.mean(wave**2))
+    lengths, noises = [], []
+    for seed in range(200):
+        changed = add_surroundings(wave, 8000, seed)
+        np.testing.assert_array_equal(changed, add_surroundings(wave, 8000, seed))
+        # Where the recording stands in it: there the difference is the noise.
+        places = np.correlate(changed, wave, mode="valid")
+        start = int(places.argmax())
+        noise = np.std(changed[start : start + len(wave)] - wave) / loudness
+        lengths.append(len(changed) - len(wave))
+        noises.append(20 * np.log10(noise + 1e-9))
+    padded = np.array(lengths) > 0
+    noisy = np.array(noises) > -100
+    assert 0.3 < padded.mean() < 0.5 and max(lengths) < 2 * 8000
+    assert 0.5 < noisy.mean() < 0.7
+    levels = np.array(noises)[noisy]
+    assert -62 < levels.min() < -50 and -20 < levels.max() < -14

@@ -29,11 +29,13 @@ from lttlib.features import (
     FeatureConfig,
     Records,
     RecordsError,
+    examples,
     extract,
     load_audio,
     shards,
     write_records,
 )
+from lttlib.files import checksum
 from lttlib.speech import Utterance, read_corpus, text
 
 WORDS = "ONE TWO THREE FOUR FIVE SIX SEVEN EIGHT NINE BALLOON".split()
@@ -344,7 +346,8 @@ def test_label_that_just_fits_is_kept_also_if_a_faster_copy_is_not(tmp_path):
     # 51 characters, no doubled letters; 4000 samples give 51 frames, one every 80 samples.
     words = ("A B" * 17)[:51]
     fitting = make_utterance(tmp_path, 1, words=words, wave=noise(50 * 80))
-    result = write([fitting], tmp_path / "r", speeds=(1.0, 1.1))
+    # At 1.05 to 1.25 the copies have pauses before them, and so enough frames.
+    result = write([fitting], tmp_path / "r", speeds=(1.0, 1.3))
     assert result["examples"] == result["rejected"] == 1
     assert read_json(tmp_path / "r" / "transcripts.json") == {fitting.id: fitting.text}
 
@@ -449,6 +452,14 @@ def test_batches_of_an_epoch_hold_each_utterance_once_at_each_speed(corpus, fold
     assert sorted(ids(Records(folder).batches(8))) == expected
 
 
+def extract_copy(utterance, name, speed):
+    """Features of a copy of an utterance: at other speeds in surroundings that its name decides."""
+    wave = load_audio(utterance.audio, 8000, speed)
+    if speed != 1:
+        wave = examples.add_surroundings(wave, 8000, checksum(name.encode()))
+    return extract(wave, CONFIG)
+
+
 def rows_of(batch):
     """The utterances of a batch, each a dict of arrays."""
     for number in range(len(batch["id"])):
@@ -462,7 +473,7 @@ def test_batches_hold_features_and_labels_of_the_file_and_zeros_for_padding(corp
         for row in rows_of(batch):
             name, _, speed = row["id"].decode().partition("@")
             utterance = known[name]
-            expected = extract(load_audio(utterance.audio, 8000, float(speed or 1)), CONFIG)
+            expected = extract_copy(utterance, row["id"].decode(), float(speed or 1))
             length = row["feature_lengths"]
             np.testing.assert_array_equal(row["features"][:length], expected)
             assert not row["features"][length:].any()
@@ -755,7 +766,7 @@ def test_untranscribed_records_hold_the_features_of_their_files_and_no_labels(
         assert batch["labels"].shape == (len(batch["id"]), 0)
         for row in rows_of(batch):
             name, _, speed = row["id"].decode().partition("@")
-            expected = extract(load_audio(known[name].audio, 8000, float(speed or 1)), CONFIG)
+            expected = extract_copy(known[name], row["id"].decode(), float(speed or 1))
             length = row["feature_lengths"]
             np.testing.assert_array_equal(row["features"][:length], expected)
             assert row["text"] == b"" and row["label_lengths"] == row["transcribed"] == 0

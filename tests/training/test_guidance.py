@@ -17,7 +17,8 @@ from safetensors import safe_open
 
 from lttlib import Error, models
 from lttlib.features import Records, RecordsError, extract, load_audio, write_records
-from lttlib.files import with_checksum
+from lttlib.features.examples import add_surroundings
+from lttlib.files import checksum, with_checksum
 from lttlib.models import Model, read_card
 from lttlib.network import ConvNet, ConvSpec, guided_layers, output_lengths
 from lttlib.speech import Utterance, text
@@ -113,9 +114,12 @@ def alone(example):
     outputs = {}
     for utterance in example.utterances:
         for speed in SPEEDS:
-            features = extract(load_audio(utterance.audio, 8000, speed), TONES_FEATURES)[None]
-            lengths = tf.constant([features.shape[1]])
             name = utterance.id if speed == 1 else f"{utterance.id}@{speed}"
+            wave = load_audio(utterance.audio, 8000, speed)
+            if speed != 1:
+                wave = add_surroundings(wave, 8000, checksum(name.encode()))
+            features = extract(wave, TONES_FEATURES)[None]
+            lengths = tf.constant([features.shape[1]])
             hints, _ = network(features, lengths, up_to=1)
             logits, _ = network(features, lengths)
             outputs[name] = hints[0].numpy(), logits[0].numpy()
