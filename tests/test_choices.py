@@ -16,7 +16,7 @@ import pytest
 import soundfile
 
 from lttlib import course
-from lttlib.features.spectral import FEATURE_KINDS
+from lttlib.features.spectral import FEATURE_KINDS, NORMALISATIONS
 from lttlib.network import CONVS, FRAME_SELECTIONS
 from lttlib.training import ENCODINGS
 
@@ -25,6 +25,7 @@ SWITCH = {"true", "false"}
 BITS = {str(bits) for bits in range(1, 9)}
 CHOICES = {
     "kind": set(FEATURE_KINDS),
+    "normalisation": set(NORMALISATIONS),
     "guidance": {*ENCODINGS, "online"},
     "conv": set(CONVS),
     "student_conv": set(CONVS),
@@ -91,11 +92,11 @@ def values(names, texts):
     return dict(zip(names.split(), texts.split(), strict=True))
 
 
-NAMES = "kind guidance conv student_conv fitnet_conv frame_selection precision batch_norm "
+NAMES = "kind normalisation guidance conv student_conv fitnet_conv frame_selection precision batch_norm "
 NAMES += "stochastic skip_first_and_last bits few_bits"
-MFCCS = "mfccs float32 separable_conv gated_conv conv all float32 false false true 1 8"
-POWER = "power top4 gated_conv conv separable_conv symmetric mixed_bfloat16 true true false 2 7"
-RAW = "raw online conv separable_conv gated_conv non_blank auto true false false 3 6"
+MFCCS = "mfccs speech float32 separable_conv gated_conv conv all float32 false false true 1 8"
+POWER = "power utterance top4 gated_conv conv separable_conv symmetric mixed_bfloat16 true true false 2 7"
+RAW = "raw speech online conv separable_conv gated_conv non_blank auto true false false 3 6"
 # What repeats single notebooks after each run: (notebooks, other values than those of the run).
 RUNS = {
     MFCCS: [
@@ -149,8 +150,11 @@ def write_tones(folder):
             lines = []
             for number in range(count):
                 letters = random.integers(3, size=6)
-                tones = [np.sin(np.arange(2400) * (0.1 + 0.3 * letter)) for letter in letters]
-                wave = 0.3 * np.concatenate(tones) + 0.01 * random.normal(size=14400)
+                tones = []
+                for letter in letters:
+                    tone = np.sin(np.arange(1800) * (0.1 + 0.3 * letter))
+                    tones += [tone, np.zeros(600)]
+                wave = 0.3 * np.concatenate(tones) + 0.001 * random.normal(size=14400)
                 name = f"{speaker}-1-{number:02}"
                 soundfile.write(chapter / f"{name}.flac", wave, 16000)
                 text = "".join("ABC"[letter] for letter in letters)

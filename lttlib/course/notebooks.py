@@ -47,6 +47,7 @@ RANGES = {
 }
 CHOICES = {
     "kind": "raw power mfccs",
+    "normalisation": "speech utterance",
     "conv": "conv gated_conv separable_conv",
     "guidance": "float32 float16 log8 top4 online",
     "frame_selection": "all non_blank symmetric",
