@@ -94,9 +94,12 @@ def values(names, texts):
 
 NAMES = "kind normalisation guidance conv student_conv fitnet_conv frame_selection precision batch_norm "
 NAMES += "stochastic skip_first_and_last bits few_bits"
-MFCCS = "mfccs speech float32 separable_conv gated_conv conv all float32 false false true 1 8"
-POWER = "power utterance top4 gated_conv conv separable_conv symmetric mixed_bfloat16 true true false 2 7"
-RAW = "raw speech online conv separable_conv gated_conv non_blank auto true false false 3 6"
+MFCCS = "mfccs speech float32 separable_conv gated_conv "
+MFCCS += "conv all float32 false false true 1 8"
+POWER = "power utterance top4 gated_conv conv "
+POWER += "separable_conv symmetric mixed_bfloat16 true true false 2 7"
+RAW = "raw speech online conv separable_conv "
+RAW += "gated_conv non_blank auto true false false 3 6"
 # What repeats single notebooks after each run: (notebooks, other values than those of the run).
 RUNS = {
     MFCCS: [
