@@ -92,8 +92,8 @@ def values(names, texts):
     return dict(zip(names.split(), texts.split(), strict=True))
 
 
-NAMES = "kind normalisation guidance conv student_conv fitnet_conv frame_selection precision batch_norm "
-NAMES += "stochastic skip_first_and_last bits few_bits"
+NAMES = "kind normalisation guidance conv student_conv fitnet_conv frame_selection precision "
+NAMES += "batch_norm stochastic skip_first_and_last bits few_bits"
 MFCCS = "mfccs speech float32 separable_conv gated_conv "
 MFCCS += "conv all float32 false false true 1 8"
 POWER = "power utterance top4 gated_conv conv "
