@@ -50,6 +50,7 @@ SMALL = {
     "batch_size": "2",
     "learning_rate": "0.01",
     "highest_ler": "1000",
+    "largest_disturbance": "1000",
     "student_filters": "[12, 12]",
     "student_widths": "[5, 3]",
     "student_strides": "[2, 2]",
