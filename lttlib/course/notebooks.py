@@ -203,7 +203,7 @@ def profile(name):
         raise _unknown("profile", name, files)
     try:
         text = files[name].read_text(encoding="utf-8")
-        values = yaml.load(text, _TextLoader) or {}
+        values = _TextLoader(text).get_single_data() or {}
         if not isinstance(values, dict):
             raise Error(f"it holds a {type(values).__name__}")
         if values and len(yaml.compose(text).value) > len(values):

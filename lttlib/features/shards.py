@@ -172,7 +172,8 @@ def write(shard: Shard, results, bar) -> list:
 
 def _write_index(shard, index):
     """Write the index of a shard."""
-    index = {name: value for name, value in index.items() if name != "fingerprint"}
+    # In one order, whether it was read or made.
+    index = {name: index[name] for name in sorted(index) if name != "fingerprint"}
     # Not said of transcribed speech: its indices stay as those of older versions are.
     if not index["untranscribed"]:
         del index["untranscribed"]

@@ -239,16 +239,16 @@ def test_experiment_with_a_quantized_network_keeps_and_scores_the_packed_file(
     tones, scored, tmp_path, options
 ):
     folder = tmp_path / "student-quantized"
-    network = ConvNet(TONES_SPEC, seed=1, levels=4 if "learned" in options else 0)
-    quantize_kernels(network, 2, 32, **options)
+    network = ConvNet(TONES_SPEC, seed=1, levels=2 if "learned" in options else 0)
+    quantize_kernels(network, 1, 32, **options)
     records = Records(tones)
     card = experiments.run_experiment(
-        folder, network, Scaled(1.0), records, SHORT, scored, cores=1, bits=2
+        folder, network, Scaled(1.0), records, SHORT, scored, cores=1, bits=1
     )
     names = ["card.json", "features.json", "packed.safetensors", "spec.json", "vocabulary.json"]
     assert sorted(path.name for path in folder.iterdir()) == names
     packed_file = folder / "packed.safetensors"
-    assert card["bits"] == 2
+    assert card["bits"] == 1
     assert card["files"][packed_file.name] == packed_file.stat().st_size
     results = without_time(card["results"])
     assert results == expected(Model(*packed.load(packed_file)), scored)
@@ -329,7 +329,7 @@ def test_card_with_results_of_other_utterances_is_scored_anew(
 ):
     evaluated = count_evaluations(monkeypatch)
     folder = profile / "models" / "student-distilled"
-    assert experiments.current_card(folder, scored)["results"]["dev"]["LER"] > 1
+    assert experiments.current_card(folder, scored)["results"]["dev"]["LER"] != 1.0
     assert evaluated == [] and capsys.readouterr().out == ""
     others = change(scored)
     card = experiments.current_card(folder, others)
