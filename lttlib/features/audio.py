@@ -4,6 +4,7 @@ import os
 import re
 import shlex
 import warnings
+from contextlib import contextmanager
 from pathlib import Path
 from stat import S_ISREG
 
@@ -92,14 +93,75 @@ def load_audio(path, sampling_rate: int, speed: float = 1.0) -> np.ndarray:
 def read_audio(path, sampling_rate, speed=1.0):
     """Read a sound file as `load_audio` does; what that would warn of comes second, or None."""
     path = Path(path)
+    with _audio_errors(path), _open(path) as file:
+        rate = file.samplerate
+        remarks = file.extra_info
+        wave, omitted = _read_voice(file)
+
+    # Whole, and no more than is sensible, also once it is resampled.
+    _check_length(path, len(wave), rate, sampling_rate / speed)
+    _check_complete(path, file, len(wave), remarks)
+    peak = np.abs(wave).max(initial=0)
+    _check_peak(path, peak)
+    if file.subtype in ("FLOAT", "DOUBLE"):
+        wave = wave / _overdrive(peak)
+
+    if rate * speed != sampling_rate:
+        wave = soxr.resample(wave, rate * speed, sampling_rate)
+    if not len(wave):
+        raise AudioError("holds no sound (0 samples)", path=path, cure="record again")
+    return wave, _remark(path, omitted)
+
+
+def stream_audio(path, sampling_rate: int):
+    """Read a sound file as `load_audio` does, but piece by piece, twice.
+
+    Parameters, errors and warnings are those of `load_audio`, before the first piece.
+
+    Yields
+    ------
+    float32 array [samples]
+    """
+    path = Path(path)
+    with _audio_errors(path), _open(path) as file:
+        channels, omitted, peak, samples = _survey(file)
+        rate = file.samplerate
+        remarks = file.extra_info
+    _check_length(path, samples, rate, sampling_rate)
+    _check_complete(path, file, samples, remarks)
+    _check_peak(path, peak)
+    if len(omitted):
+        warnings.warn(_remark(path, omitted), AudioWarning, stacklevel=2)
+
+    overdrive = _overdrive(peak) if file.subtype in ("FLOAT", "DOUBLE") else 1
+    resampler = soxr.ResampleStream(rate, sampling_rate, 1)
+    with _audio_errors(path), _open(path) as file:
+        for block in _blocks(file):
+            wave = block[:, channels].mean(axis=1) / np.float32(overdrive)
+            yield resampler.resample_chunk(wave)
+    yield resampler.resample_chunk(np.zeros(0, np.float32), last=True)
+
+
+def audio_seconds(path) -> float:
+    """Length of a sound file as its header has it; `AudioError` if it cannot be read."""
+    path = Path(path)
+    with _audio_errors(path), _open(path) as file:
+        return file.frames / file.samplerate
+
+
+def _open(path):
+    """Open a sound file, once it is sure that there is one."""
+    _check_file(path)
+    _check_sphere_coding(path)
+    # As bytes: soundfile cannot encode a name that is not UTF-8.
+    return soundfile.SoundFile(path if os.name == "nt" else os.fsencode(path))
+
+
+@contextmanager
+def _audio_errors(path):
+    """Raise an `AudioError` for what stops the reading of a sound file."""
     try:
-        _check_file(path)
-        _check_sphere_coding(path)
-        # As bytes: soundfile cannot encode a name that is not UTF-8.
-        with soundfile.SoundFile(path if os.name == "nt" else os.fsencode(path)) as file:
-            rate = file.samplerate
-            remarks = file.extra_info
-            wave, omitted = _read_voice(file)
+        yield
     except OSError as error:
         problem = f"not readable ({error.strerror})"
         cure = "give yourself the right to read it, or copy it again"
@@ -112,27 +174,28 @@ def read_audio(path, sampling_rate, speed=1.0):
         problem = "not readable as audio (samples without a header)"
         raise AudioError(problem, path=path, cure=_conversion(path)) from error
 
-    # Whole, and no more than is sensible, also once it is resampled.
-    longest = min(MAX_SAMPLES, MAX_SAMPLES * rate * speed / sampling_rate)
-    if not MIN_SAMPLING_RATE <= rate <= MAX_SAMPLING_RATE or len(wave) > longest:
-        problem = f"{len(wave)} or more samples at {rate} Hz are no recording to work with"
+
+def _check_length(path, samples, rate, sampling_rate):
+    """Raise an `AudioError` if a file is longer than is sensible, also once it is resampled."""
+    longest = min(MAX_SAMPLES, MAX_SAMPLES * rate / sampling_rate)
+    if not MIN_SAMPLING_RATE <= rate <= MAX_SAMPLING_RATE or samples > longest:
+        problem = f"{samples} or more samples at {rate} Hz are no recording to work with"
         cure = "cut it into shorter files, or copy it again if it is not so long"
         raise AudioError(problem, path=path, cure=cure)
-    _check_complete(path, file, len(wave), remarks)
-    if not np.abs(wave).max(initial=0) < MAX_AMPLITUDE:
+
+
+def _check_peak(path, peak):
+    """Raise an `AudioError` if samples are not finite, or beyond all sound."""
+    if not peak < MAX_AMPLITUDE:
         problem = "holds values that are not finite (NaN or infinity), or beyond all sound"
         raise AudioError(problem, path=path, cure="record again")
 
-    if file.subtype in ("FLOAT", "DOUBLE"):
-        wave = _scale(wave)
 
-    if rate * speed != sampling_rate:
-        wave = soxr.resample(wave, rate * speed, sampling_rate)
-    if not len(wave):
-        raise AudioError("holds no sound (0 samples)", path=path, cure="record again")
+def _remark(path, omitted):
+    """What `load_audio` warns of; None where no channel was left out."""
     if not len(omitted):
-        return wave, None
-    return wave, f"{path}: channels differ, left out: {', '.join(map(str, omitted))}"
+        return None
+    return f"{path}: channels differ, left out: {', '.join(map(str, omitted))}"
 
 
 def _check_file(path):
@@ -165,19 +228,50 @@ def _read_voice(file):
 
     The numbers of the others, from 1 on, come second, but for those that are silent.
     """
-    mean, covariance = _read(file, slice(None))
-    # What is not finite has no level; the mean shows it.
+    blocks = [np.zeros(0, np.float32)]
+    if file.channels == 1:
+        blocks += [block[:, 0] for block in _blocks(file)]
+        return np.concatenate(blocks), ()
+    channels, omitted, _, _ = _survey(file)
+    file.seek(0)
+    for block in _blocks(file):
+        with np.errstate(over="ignore", invalid="ignore"):
+            blocks.append(block[:, channels].mean(axis=1))
+    return np.concatenate(blocks), omitted
+
+
+def _survey(file):
+    """Listen to a file once.
+
+    Returns
+    -------
+    The channels that say the same (a slice where all do), the numbers of others that are not
+    silent, from 1 on, the largest magnitude of a sample, and the number of samples.
+    """
+    samples = 0
+    peak = 0.0
+    sums = np.zeros(file.channels)
+    products = np.zeros((file.channels, file.channels))
+    for block in _blocks(file):
+        samples += len(block)
+        peak = np.maximum(peak, np.abs(block).max(initial=0))  # stays NaN, once it is
+        if file.channels > 1:
+            values = block.astype(np.float64)
+            with np.errstate(over="ignore", invalid="ignore"):
+                sums += values.sum(axis=0)
+                products += values.T @ values
+    covariance = products - np.outer(sums, sums) / max(samples, 1)
+
+    # What is not finite has no level; the peak shows it.
+    everything = slice(None), (), peak, samples
     if file.channels == 1 or not np.isfinite(covariance).all():
-        return mean, ()
+        return everything
     same = _same_voice(covariance)
     if same.all():
-        return mean, ()
-
+        return everything
     power = np.diag(covariance)
     omitted = np.flatnonzero(~same & (power >= MIN_CHANNEL_POWER * power.max())) + 1
-    file.seek(0)
-    voice, _ = _read(file, np.flatnonzero(same))
-    return voice, omitted
+    return np.flatnonzero(same), omitted, peak, samples
 
 
 def _same_voice(covariance):
@@ -191,42 +285,29 @@ def _same_voice(covariance):
     return audible & (covariance[first] >= least)
 
 
-def _read(file, channels):
-    """Read all samples, block by block to the end or somewhat beyond `MAX_SAMPLES`.
+def _blocks(file):
+    """Yield all samples, block by block to the end or somewhat beyond `MAX_SAMPLES`.
 
-    Returns
-    -------
-    The mean of these channels [samples], and the covariances of all of them, but for a factor.
+    Each is a float32 array [samples, channels].
     """
     size = max(1, BLOCK_VALUES // file.channels)
-    blocks = [np.zeros(0, np.float32)]
     samples = 0
-    sums = np.zeros(file.channels)
-    products = np.zeros((file.channels, file.channels))
     while samples <= MAX_SAMPLES:
         block = file.read(size, dtype="float32", always_2d=True)
-        with np.errstate(over="ignore", invalid="ignore"):
-            blocks.append(block[:, channels].mean(axis=1))
-            if file.channels > 1:
-                values = block.astype(np.float64)
-                sums += values.sum(axis=0)
-                products += values.T @ values
+        yield block
         samples += len(block)
         if len(block) < size:
-            break
-    covariance = products - np.outer(sums, sums) / max(samples, 1)
-    return np.concatenate(blocks), covariance
+            return
 
 
-def _scale(wave):
-    """Bring floating-point samples that exceed full scale into it; leave others as they are."""
-    peak = np.abs(wave).max(initial=0)
+def _overdrive(peak):
+    """By how much floating-point samples exceed full scale; 1 if they do not."""
     if peak <= 1:
-        return wave
-    scale = peak
+        return np.float32(1)
+    overdrive = peak
     if peak > LOUDEST_OVERDRIVE:
-        scale = next((scale for scale in WHOLE_NUMBER_SCALES if peak <= scale), peak)
-    return wave / np.float32(scale)
+        overdrive = next((scale for scale in WHOLE_NUMBER_SCALES if peak <= scale), peak)
+    return np.float32(overdrive)
 
 
 def _check_complete(path, file, samples, remarks):

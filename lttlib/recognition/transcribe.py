@@ -2,12 +2,11 @@
 
 import time
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import numpy as np
 
 from lttlib import Error, ceil_div
-from lttlib.features.audio import load_audio
+from lttlib.features.audio import audio_seconds, load_audio, stream_audio
 from lttlib.features.examples import make_examples, workers
 from lttlib.features.normalisation import WINDOW_SECONDS
 from lttlib.features.spectral import DELTA_WIDTH, extract
@@ -48,18 +47,18 @@ def transcribe(model, path, decoder=greedy) -> str:
 def file_logits(model, path):
     """Return the logits of a sound file: float32 array [frames, classes].
 
-    Of one that is longer than the window of the normalisation, a block at a time.
+    Of one that is longer than the window of the normalisation, a block at a time, in memory that
+    does not grow with it.
     """
     check_letters(model)
     config = model.feature_config
-    wave = load_audio(Path(path), config.sampling_rate)
-    if len(wave) <= WINDOW_SECONDS * config.sampling_rate:
+    if audio_seconds(path) <= WINDOW_SECONDS:
+        wave = load_audio(path, config.sampling_rate)
         (logits,) = logits_of(model, [extract(wave, config)])
         return logits
     stream = LogitStream(model, FILE_BLOCK_SECONDS, FILE_AHEAD_SECONDS)
-    blocks = []
-    for start in range(0, len(wave), config.sampling_rate):
-        blocks.append(stream.accept_waveform(wave[start : start + config.sampling_rate]))
+    pieces = stream_audio(path, config.sampling_rate)
+    blocks = [stream.accept_waveform(wave) for wave in pieces]
     blocks.append(stream.accept_waveform([], last=True))
     return np.concatenate(blocks)
 

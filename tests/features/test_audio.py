@@ -574,3 +574,56 @@ def test_audio_that_is_far_too_loud_has_finite_features(tmp_path, value):
     loud = extract(load_audio(tmp_path / "loud.wav", 8000), WORKSPACE_FEATURES)
     soft = extract(load_audio(tmp_path / "soft.wav", 8000), WORKSPACE_FEATURES)
     np.testing.assert_allclose(loud, soft, atol=0.05)
+
+
+# Piece by piece
+
+
+@pytest.mark.parametrize("rate", [8000, 11025])
+@pytest.mark.parametrize("channels", [1, 2])
+@pytest.mark.parametrize("subtype", ["PCM_16", "FLOAT"])
+def test_stream_audio_gives_what_load_audio_does(tmp_path, monkeypatch, rate, channels, subtype):
+    monkeypatch.setattr(audio, "BLOCK_VALUES", 5000)
+    random = np.random.default_rng(channels)
+    wave = 0.2 * random.normal(size=(20_000, channels))  # the second channel says something else
+    if subtype == "FLOAT":
+        wave *= 8  # beyond full scale
+    path = tmp_path / "a.wav"
+    soundfile.write(path, wave, rate, subtype=subtype)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        whole = load_audio(path, 8000)
+        pieces = list(audio.stream_audio(path, 8000))
+    assert len(pieces) > 3 and len(caught) == 2 * (channels - 1)
+    assert len({str(warning.message) for warning in caught}) <= 1
+    streamed = np.concatenate(pieces)
+    assert abs(len(streamed) - len(whole)) <= 1
+    length = min(len(streamed), len(whole))
+    np.testing.assert_allclose(streamed[:length], whole[:length], atol=1e-4)
+    if rate == 8000:
+        np.testing.assert_array_equal(streamed, whole)
+
+
+def test_stream_audio_refuses_a_damaged_file_before_its_first_piece(tmp_path):
+    path = tmp_path / "a.flac"
+    soundfile.write(path, np.zeros(50_000), 8000)
+    path.write_bytes(path.read_bytes()[:-20])
+    with pytest.raises(AudioError, match="ends after|not readable"):
+        next(audio.stream_audio(path, 8000))
+    with pytest.raises(AudioError, match="no such audio file"):
+        next(audio.stream_audio(tmp_path / "b.flac", 8000))
+
+
+def test_stream_audio_holds_no_more_of_a_long_file_than_of_a_short_one(tmp_path, monkeypatch):
+    monkeypatch.setattr(audio, "BLOCK_VALUES", 8000)
+    peaks = []
+    for seconds in (10, 100):
+        path = tmp_path / f"{seconds}.wav"
+        soundfile.write(path, np.tile(np.linspace(-0.5, 0.5, 8000), seconds), 8000)
+        list(map(len, audio.stream_audio(path, 16000)))  # what is allocated once
+        tracemalloc.start()
+        for _ in audio.stream_audio(path, 16000):
+            pass
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+    assert peaks[1] < 1.2 * peaks[0], peaks
