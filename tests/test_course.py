@@ -19,6 +19,7 @@ SMALL = {
     "score_splits": "['dev']",
     "held_speakers": "['3']",
     "highest_ler": "1000",
+    "largest_disturbance": "1000",
     "listen_to": "20",
     "speeds": "[0.9, 1.0]",
 }
