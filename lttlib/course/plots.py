@@ -141,7 +141,8 @@ def error_bars(axes, names, rates, intervals, unit: str = "LER (%)") -> None:
     ends = [(np.nan, np.nan) if pair is None else pair for pair in intervals]
     low, high = np.array(ends, float).reshape(-1, 2).T
     axes.barh(heights, rates, color=COLOURS["sky"], height=0.6)
-    widths = [rates - low, high - rates]
+    # Where all utterances err alike, an end may lie beyond the rate by a rounding error.
+    widths = np.maximum([rates - low, high - rates], 0)
     axes.errorbar(rates, heights, xerr=widths, fmt="none", ecolor="black", capsize=3)
     for height, rate, end in zip(heights, rates, np.fmax(rates, high), strict=True):
         axes.annotate(f" {rate:.1f}", (end, height), va="center")

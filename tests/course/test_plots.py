@@ -56,6 +56,12 @@ def test_error_bars_have_the_length_of_their_rates_and_stand_in_order(axes):
     assert [segment[:, 0].tolist() for segment in segments] == [[8, 13], [3, 6]]
 
 
+def test_error_bar_of_utterances_that_err_alike_is_drawn_despite_rounding(axes):
+    rate = 100 / 6
+    plots.error_bars(axes, ["same"], [rate], [[np.nextafter(rate, 20), np.nextafter(rate, 20)]])
+    assert axes.patches[0].get_width() == rate
+
+
 def test_error_bar_of_a_single_utterance_has_a_number_and_no_interval(axes):
     plots.error_bars(axes, ["one", "many"], [10.0, 4.0], [None, [3, 6]])
     assert [text.get_position() for text in axes.texts] == [(10, 1), (6, 0)]
