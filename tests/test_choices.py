@@ -69,6 +69,7 @@ SMALL = {
     "guided": "2",
     "hint_epochs": "3",
     "largest_with_hints": "1000",
+    "largest_first_loss": "1000",
     "beam_width": "5",
     "lm_weights": "[0.5]",
     "word_scores": "[0.0]",
