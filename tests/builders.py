@@ -56,6 +56,15 @@ def noise_wave(seconds, seed=0):
     return (loudness * np.random.default_rng(seed).normal(size=len(time))).astype(np.float32)
 
 
+def tone_wave(letters, random):
+    """Letters 0, 1, 2 as tones at 16 kHz with pauses between them, and a faint noise."""
+    tones = []
+    for letter in letters:
+        tone = np.sin(np.arange(1800) * (0.1 + 0.3 * letter))
+        tones += [tone, np.zeros(600)]
+    return 0.3 * np.concatenate(tones) + 0.001 * random.normal(size=2400 * len(letters))
+
+
 PARAMETERS = 'profile: str = "quick"  # name of the run\n'
 TEACHER = """epochs: int = 3  # passes over the data
 learning_rate: float = 0.002  # of Adam

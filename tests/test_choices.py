@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+from builders import tone_wave
 
 from lttlib import course
 from lttlib.features.spectral import FEATURE_KINDS, NORMALISATIONS
@@ -155,11 +156,7 @@ def write_tones(folder):
             lines = []
             for number in range(count):
                 letters = random.integers(3, size=6)
-                tones = []
-                for letter in letters:
-                    tone = np.sin(np.arange(1800) * (0.1 + 0.3 * letter))
-                    tones += [tone, np.zeros(600)]
-                wave = 0.3 * np.concatenate(tones) + 0.001 * random.normal(size=14400)
+                wave = tone_wave(letters, random)
                 name = f"{speaker}-1-{number:02}"
                 soundfile.write(chapter / f"{name}.flac", wave, 16000)
                 text = "".join("ABC"[letter] for letter in letters)

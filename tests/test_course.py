@@ -6,6 +6,7 @@ import json
 import numpy as np
 import pytest
 import soundfile
+from builders import tone_wave
 
 from lttlib import cli, course
 from lttlib.course import notebooks
@@ -32,11 +33,7 @@ def write_speaker(folder, speaker, count, random):
     lines = []
     for number in range(count):
         letters = random.integers(3, size=6)
-        tones = []
-        for letter in letters:
-            tone = np.sin(np.arange(1800) * (0.1 + 0.3 * letter))
-            tones += [tone, np.zeros(600)]
-        wave = 0.3 * np.concatenate(tones) + 0.001 * random.normal(size=14400)
+        wave = tone_wave(letters, random)
         name = f"{speaker}-1-{number:02}"
         soundfile.write(chapter / f"{name}.flac", wave, 16000)
         lines.append(f"{name} {''.join('ABC'[letter] for letter in letters)}")

@@ -22,14 +22,14 @@ class StreamingRecogniser:
 
     def __init__(self, recogniser):
         self.recogniser = recogniser
-        self.stream = LogitStream(recogniser)
+        self.logit_stream = LogitStream(recogniser)
         self.previous = len(recogniser.alphabet)  # the label before: at the start, a blank
         self.text = ""
 
     @property
     def latency(self) -> float:
         """Seconds from a sound to the letter that depends on nothing later than it, at most."""
-        return self.stream.latency
+        return self.logit_stream.latency
 
     def accept_waveform(self, samples, last=False) -> str:
         """Take the next samples and return the text that they add.
@@ -41,7 +41,7 @@ class StreamingRecogniser:
         last : bool
             No more will come.
         """
-        labels = self.stream.accept_waveform(samples, last).argmax(axis=-1)
+        labels = self.logit_stream.accept_waveform(samples, last).argmax(axis=-1)
         alphabet = self.recogniser.alphabet
         before = len(self.text)
         for label in labels.tolist():
@@ -56,7 +56,7 @@ class StreamingRecogniser:
         While what was heard is no longer than the window of the normalisation, it is transcribed
         once more, as a file would be (`transcribe`).
         """
-        stream = self.stream
+        stream = self.logit_stream
         if not stream.start and len(stream.wave):
             features = extract(stream.wave, self.recogniser.feature_config)
             text = transcribe_features(self.recogniser, features)

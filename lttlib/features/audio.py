@@ -124,7 +124,7 @@ def stream_audio(path, sampling_rate: int):
     """
     path = Path(path)
     with _audio_errors(path), _open(path) as file:
-        channels, omitted, peak, samples = _survey(file)
+        channels, omitted, peak, samples = _survey(_blocks(file), file.channels)
         rate = file.samplerate
         remarks = file.extra_info
     _check_length(path, samples, rate, sampling_rate)
@@ -137,7 +137,7 @@ def stream_audio(path, sampling_rate: int):
     resampler = soxr.ResampleStream(rate, sampling_rate, 1)
     with _audio_errors(path), _open(path) as file:
         for block in _blocks(file):
-            wave = block[:, channels].mean(axis=1) / np.float32(overdrive)
+            wave = _mean(block[:, channels]) / np.float32(overdrive)
             yield resampler.resample_chunk(wave)
     yield resampler.resample_chunk(np.zeros(0, np.float32), last=True)
 
@@ -228,20 +228,30 @@ def _read_voice(file):
 
     The numbers of the others, from 1 on, come second, but for those that are silent.
     """
-    blocks = [np.zeros(0, np.float32)]
-    if file.channels == 1:
-        blocks += [block[:, 0] for block in _blocks(file)]
-        return np.concatenate(blocks), ()
-    channels, omitted, _, _ = _survey(file)
+    means = [np.zeros(0, np.float32)]
+
+    def averaged_blocks():
+        for block in _blocks(file):
+            means.append(_mean(block))
+            yield block
+
+    # Once, where all channels say the same.
+    channels, omitted, _, _ = _survey(averaged_blocks(), file.channels)
+    if isinstance(channels, slice):
+        return np.concatenate(means), omitted
     file.seek(0)
-    for block in _blocks(file):
-        with np.errstate(over="ignore", invalid="ignore"):
-            blocks.append(block[:, channels].mean(axis=1))
-    return np.concatenate(blocks), omitted
+    voice = [_mean(block[:, channels]) for block in _blocks(file)]
+    return np.concatenate(voice), omitted
 
 
-def _survey(file):
-    """Listen to a file once.
+def _mean(block):
+    """The mean of the channels of samples [samples, channels], which may be beyond all numbers."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        return block.mean(axis=1)
+
+
+def _survey(blocks, channels):
+    """Listen to a file once: to its blocks [samples, channels].
 
     Returns
     -------
@@ -250,12 +260,12 @@ def _survey(file):
     """
     samples = 0
     peak = 0.0
-    sums = np.zeros(file.channels)
-    products = np.zeros((file.channels, file.channels))
-    for block in _blocks(file):
+    sums = np.zeros(channels)
+    products = np.zeros((channels, channels))
+    for block in blocks:
         samples += len(block)
         peak = np.maximum(peak, np.abs(block).max(initial=0))  # stays NaN, once it is
-        if file.channels > 1:
+        if channels > 1:
             values = block.astype(np.float64)
             with np.errstate(over="ignore", invalid="ignore"):
                 sums += values.sum(axis=0)
@@ -264,7 +274,7 @@ def _survey(file):
 
     # What is not finite has no level; the peak shows it.
     everything = slice(None), (), peak, samples
-    if file.channels == 1 or not np.isfinite(covariance).all():
+    if channels == 1 or not np.isfinite(covariance).all():
         return everything
     same = _same_voice(covariance)
     if same.all():

@@ -129,12 +129,12 @@ class FeatureConfig:
         return round(self.frame_shift_ms * self.sampling_rate / 1000)
 
     @property
-    def window(self) -> int:
+    def normalised_frames(self) -> int:
         """Frames that are normalised alike."""
         return round(1000 * WINDOW_SECONDS / self.frame_shift_ms)
 
     @property
-    def near(self) -> int:
+    def near_frames(self) -> int:
         """Frames on either side of speech that are heard."""
         return round(1000 * NEAR_SECONDS / self.frame_shift_ms)
 
@@ -179,11 +179,11 @@ def extract(wave: np.ndarray, config: FeatureConfig) -> np.ndarray:
         return cmvn(_coefficients(power_to_db(power), config))
 
     # Beside speech there is silence, which is not nothing but as loud as a faint hiss.
-    level, is_speech = find_speech(power, config.window)
-    heard = near_speech(is_speech, config.near)[:, None]
+    level, is_speech = find_speech(power, config.normalised_frames)
+    heard = near_speech(is_speech, config.near_frames)[:, None]
     relative = heard * power / 10 ** (level[:, None] / 10)
     decibels = 10 * np.log10(relative + 10 ** (-FLOOR_DB / 10))
-    return normalise(_coefficients(decibels, config), is_speech, config.window)
+    return normalise(_coefficients(decibels, config), is_speech, config.normalised_frames)
 
 
 def _normalised_wave(wave, config):
@@ -193,10 +193,10 @@ def _normalised_wave(wave, config):
     # Whether a sample is speech is decided for all those of a frame together: [blocks, samples].
     hop = config.frame_samples
     blocks = np.pad(wave, (0, -len(wave) % hop)).reshape(-1, hop)
-    _, is_speech = find_speech(np.square(blocks), config.window)
-    heard = np.repeat(near_speech(is_speech, config.near), hop)[: len(wave)]
+    _, is_speech = find_speech(np.square(blocks), config.normalised_frames)
+    heard = np.repeat(near_speech(is_speech, config.near_frames), hop)[: len(wave)]
     is_speech = np.repeat(is_speech, hop)[: len(wave)]
-    return normalise((heard * wave)[:, None], is_speech, config.window * hop)
+    return normalise((heard * wave)[:, None], is_speech, config.normalised_frames * hop)
 
 
 def _coefficients(decibels, config):

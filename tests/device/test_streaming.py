@@ -55,7 +55,7 @@ def test_streamed_block_comes_as_soon_as_its_context_is_complete_and_not_before(
     for number in range(200):
         stream.accept_waveform(noise_wave(0.01, number))
     complete = 2.0 - stream.latency + 1e-9
-    logits = stream.stream
+    logits = stream.logit_stream
     block_seconds = logits.block * logits.frame_seconds
     first_sounds = (logits.frames - logits.block) * logits.frame_seconds
     assert first_sounds <= complete < first_sounds + block_seconds

@@ -118,7 +118,7 @@ def test_extract_gives_speech_mean_0_and_variance_1(kind):
     if kind == "raw":
         power = np.square(wave - wave.mean())[: len(wave) // 80 * 80].reshape(-1, 80)
         values = values[: len(wave) // 80 * 80].reshape(-1, 80)
-    _, is_speech = normalisation.find_speech(power, config.window)
+    _, is_speech = normalisation.find_speech(power, config.normalised_frames)
     spoken = values[is_speech].reshape(-1, config.channels)
     np.testing.assert_allclose(spoken.mean(axis=0), 0, atol=1e-3)
     np.testing.assert_allclose(spoken.std(axis=0), 1, atol=1e-3)
