@@ -171,3 +171,16 @@ def test_extract_of_a_soft_voice_after_a_loud_one_is_nearly_that_of_the_voice_al
 @pytest.mark.parametrize("decibels", [-66, -40, -10])
 def test_extract_of_noise_alone_is_0(decibels):
     assert not extract(hiss(5, decibels), CONFIG).any()
+
+
+@pytest.mark.parametrize("kind", FEATURE_KINDS)
+def test_extract_hears_nothing_far_from_speech_and_all_near_it(kind):
+    config = FeatureConfig(kind=kind, sampling_rate=RATE)
+    wave = hiss(7, -50) + np.pad(syllables(), (4 * RATE, RATE))
+    values = extract(wave, config)
+    second = len(values) // 7
+    # The hiss is heard within a quarter of a second of the first syllable, and not before.
+    far = values[second : int(3.5 * second)]
+    assert np.ptp(far, axis=0).max() == 0
+    near = values[int(3.85 * second) : int(3.98 * second)]
+    assert np.ptp(near, axis=0).min() > 0
