@@ -7,7 +7,7 @@ CHECK := import sys, venv, ensurepip; sys.exit(not (3, 11) <= sys.version_info <
 PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3; do \
 	$$p -c "$(CHECK)" >/dev/null 2>&1 && { echo $$p; break; }; done)
 
-.PHONY: help install run test lint lab bench bench-env clean
+.PHONY: help install run test lint lab bench bench-env results clean
 help:           ## list what make can do (the default)
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:[^#]*##/\t/' | expand -t 12
 
@@ -39,6 +39,9 @@ bench-env:      ## make .venv-bench, with what `make bench` compares with: PyTor
 	.venv-bench/bin/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear .venv-bench
 	.venv-bench/bin/python -m pip install --quiet torch onnx onnxruntime pyctcdecode 'numpy<2'
 	.venv-bench/bin/python -m pip install --quiet kenlm || echo "kenlm does not build here." >&2
+
+results: .venv  ## write RESULTS.md and the tables of README from notebooks/measured.json
+	.venv/bin/python -c "from lttlib.course.tables import write_pages; write_pages('.')"
 
 clean:          ## remove .venv and caches; data/ stays
 	rm -rf .venv .venv-bench *.egg-info .pytest_cache .ruff_cache

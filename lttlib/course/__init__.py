@@ -7,5 +7,6 @@ __getattr__, __dir__ = import_lazily(
     {
         "notebooks": "DATA NOTEBOOKS figure_path parameters plan profile profile_folder "
         "reports_path require run",
+        "tables": "measured",
     },
 )
