@@ -1,6 +1,7 @@
 """Pictures of ideas: well-formed files that stand alone, and numbers in them that are true."""
 
 import itertools
+import json
 import re
 from pathlib import Path
 from xml.etree import ElementTree
@@ -10,7 +11,9 @@ import pytest
 
 from lttlib import features, network, recognition
 
-FIGURES = Path(__file__).resolve().parents[2] / "figures"
+CHECKOUT = Path(__file__).resolve().parents[2]
+FIGURES = CHECKOUT / "figures"
+NOTEBOOKS = CHECKOUT / "notebooks"
 PICTURES = sorted(FIGURES.glob("*.svg"))
 SVG = "{http://www.w3.org/2000/svg}"
 # What stays when a page is cleaned: shapes, texts, heads of arrows.
@@ -181,3 +184,14 @@ def test_beam_search_has_the_probability_of_the_library_where_nothing_was_droppe
         scores = {hypothesis.text: hypothesis.score for hypothesis in hypotheses}
         shown = float(found[found.index("A") + 1])
         assert np.exp(scores["A"]) == pytest.approx(shown, abs=5e-4)
+
+
+def test_picture_is_shown_in_a_notebook_with_alternative_text(picture):
+    pattern = rf"!\[([^\]]*)\]\((?:\.\./)+figures/{re.escape(picture.name)}\)"
+    shown = []
+    for path in NOTEBOOKS.rglob("*.ipynb"):
+        for cell in json.loads(path.read_text(encoding="utf-8"))["cells"]:
+            if cell["cell_type"] == "markdown":
+                shown += re.findall(pattern, "".join(cell["source"]))
+    assert shown, f"no notebook shows {picture.name}"
+    assert all(len(text.split()) >= 5 for text in shown)
