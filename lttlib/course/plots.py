@@ -34,6 +34,9 @@ STYLE = {
     "legend.frameon": False,
 }
 
+# Of classes in `posteriors`.
+KIND_COLOURS = {"vowel": "red", "consonant": "blue", "space": "green"}
+
 RECORDER = Path(__file__).with_name("recorder.js")
 
 
@@ -93,7 +96,9 @@ def specshow(
 
 
 def posteriors(axes, probabilities, classes, seconds_per_frame: float) -> None:
-    """Probabilities over seconds: the blank in grey, each class that ever leads in a colour.
+    """Probabilities over seconds of the blank, in grey, and of each class that ever leads.
+
+    Vowels, consonants and the space have a colour each; a letter stands where it begins to lead.
 
     Parameters
     ----------
@@ -109,17 +114,33 @@ def posteriors(axes, probabilities, classes, seconds_per_frame: float) -> None:
     seconds = (np.arange(len(probabilities)) + 0.5) * seconds_per_frame
 
     axes.fill_between(seconds, probabilities[:, blank], color="0.88", label="blank")
+    labelled = set()
     for index in sorted(set(leading) - {blank}):
-        axes.plot(seconds, probabilities[:, index], linewidth=1.4)
+        kind = _kind_of(classes[index])
+        label = None if kind in labelled else kind
+        labelled.add(kind)
+        colour = COLOURS[KIND_COLOURS[kind]]
+        axes.plot(seconds, probabilities[:, index], color=colour, linewidth=1.4, label=label)
 
     # A letter stands where its class begins to lead.
     previous = blank
     for frame, index in enumerate(leading):
         if index not in (previous, blank):
-            name = classes[index] if classes[index] != " " else "␣"
-            axes.annotate(name, (seconds[frame], 1.03), ha="center", fontsize=9)
+            kind = _kind_of(classes[index])
+            name = "·" if kind == "space" else classes[index]
+            style = {"ha": "center", "fontsize": 9, "color": COLOURS[KIND_COLOURS[kind]]}
+            axes.annotate(name, (seconds[frame], 1.03), **style)
         previous = index
     axes.set(ylim=(0, 1.15), xlim=(0, len(probabilities) * seconds_per_frame))
+    below = {"loc": "upper left", "bbox_to_anchor": (0, -0.18), "ncols": 4, "fontsize": 9}
+    axes.legend(**below)
+
+
+def _kind_of(character):
+    """The kind of a class that has a colour of its own."""
+    if character == " ":
+        return "space"
+    return "vowel" if character in "AEIOUY" else "consonant"
 
 
 def error_bars(axes, names, rates, intervals, unit: str = "LER (%)") -> None:
@@ -201,3 +222,43 @@ def record(draw, sampling_rate: int):
 
     recorder.observe(show, names="samples")
     display(recorder, output)
+
+
+def lattice(axes, shares, symbols, path) -> None:
+    """CTC's lattice: dots for places of a text in each frame, its arrows, and one alignment.
+
+    Parameters
+    ----------
+    axes : matplotlib.axes.Axes
+    shares : float array [frames, places]
+        How much of the alignments' probability passes through each place; a dot is as large.
+    symbols : list of str
+        What is written at each place; the first is the blank.
+    path : list of int
+        The place in each frame of an alignment, which is marked.
+    """
+    frames, places = shares.shape
+    arrow = {"arrowstyle": "-|>", "color": "0.6", "shrinkA": 5, "shrinkB": 7}
+    for frame, place in np.argwhere(shares[:-1] > 0):
+        start = (frame + 1, place)
+        for target in _targets(symbols, place):
+            if shares[frame + 1, target] > 0:
+                axes.annotate("", (frame + 2, target), start, arrowprops=arrow)
+    numbers = np.arange(1, frames + 1)
+    axes.plot(numbers, path, color=COLOURS["orange"], linewidth=5, alpha=0.6)
+
+    frame, place = np.nonzero(shares > 0)
+    sizes = 30 + 400 * shares[frame, place]
+    axes.scatter(frame + 1, place, sizes, color=COLOURS["blue"], zorder=3)
+    axes.set_xticks(numbers)
+    axes.set_yticks(range(places), symbols)
+    axes.set_ylim(places - 0.5, -0.5)  # a text is read downwards
+
+
+def _targets(symbols, place):
+    """The places that an alignment may go to: the same, the next, or past a blank."""
+    targets = [place, place + 1]
+    beyond = place + 2
+    if beyond < len(symbols) and symbols[beyond] not in (symbols[0], symbols[place]):
+        targets.append(beyond)
+    return [target for target in targets if target < len(symbols)]

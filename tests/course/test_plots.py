@@ -27,8 +27,46 @@ def test_posteriors_have_letters_over_the_frame_in_which_they_begin_to_lead(axes
     probabilities[np.arange(7), leading] = 0.8
     plots.posteriors(axes, probabilities, ["A", " "], 0.02)
     marks = [(text.get_text(), round(text.xy[0], 3)) for text in axes.texts]
-    assert marks == [("A", 0.03), ("A", 0.09), ("␣", 0.11)]
+    assert marks == [("A", 0.03), ("A", 0.09), ("·", 0.11)]
     assert len(axes.lines) == 2 and axes.get_xlim() == (0, pytest.approx(0.14))
+
+
+def test_posteriors_tell_vowels_consonants_space_and_blank_apart_in_colour_and_legend(axes):
+    classes = ["A", "E", "B", " "]
+    plots.posteriors(axes, np.eye(5), classes, 0.02)
+    vowel, other_vowel, consonant, space = [line.get_color() for line in axes.lines]
+    assert vowel == other_vowel and len({vowel, consonant, space}) == 3
+    legend = [text.get_text() for text in axes.get_legend().get_texts()]
+    assert sorted(legend) == ["blank", "consonant", "space", "vowel"]
+    letters = {text.get_text(): text.get_color() for text in axes.texts}
+    assert letters == {"A": vowel, "E": vowel, "B": consonant, "·": space}
+
+
+def arrows_of(text, shares, path):
+    """The arrows of a lattice, (frame, place) to (frame, place)."""
+    _, axes = plt.subplots()
+    plots.lattice(axes, np.array(shares), list(text), path)
+    arrows = {(tuple(arrow.xyann), tuple(arrow.xy)) for arrow in axes.texts}
+    (marked,) = axes.lines
+    assert marked.get_ydata().tolist() == path
+    (dots,) = axes.collections
+    assert len(dots.get_offsets()) == np.count_nonzero(shares)
+    plt.close()
+    return arrows
+
+
+def test_lattice_has_an_arrow_for_each_way_to_stay_go_on_or_jump():
+    full = np.ones((2, 5))
+    arrows = arrows_of("-A-B-", full, [1, 3])
+    steps = [(0, 0), (0, 1), (1, 1), (1, 2), (1, 3), (2, 2), (2, 3), (3, 3), (3, 4), (4, 4)]
+    assert arrows == {((1, start), (2, end)) for start, end in steps}
+
+
+def test_lattice_has_no_jump_between_equal_letters_and_no_arrow_to_what_is_impossible():
+    full = np.ones((2, 5))
+    assert ((1, 1), (2, 3)) not in arrows_of("-A-A-", full, [1, 2])
+    full[1, 4] = 0
+    assert ((1, 3), (2, 4)) not in arrows_of("-A-B-", full, [1, 2])
 
 
 def test_specshow_has_time_to_the_right_and_its_channels_or_a_scale_upwards(axes):
