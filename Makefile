@@ -7,7 +7,7 @@ CHECK := import sys, venv, ensurepip; sys.exit(not (3, 11) <= sys.version_info <
 PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3; do \
 	$$p -c "$(CHECK)" >/dev/null 2>&1 && { echo $$p; break; }; done)
 
-.PHONY: help install run test lint lab bench bench-env results clean
+.PHONY: help install run test lint lab pages bench bench-env results clean
 help:           ## list what make can do (the default)
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:[^#]*##/\t/' | expand -t 12
 
@@ -29,6 +29,9 @@ lint: .venv     ## ruff: rules and format, notebooks too
 
 lab: .venv      ## open the notebooks in JupyterLab
 	.venv/bin/jupyter lab notebooks
+
+pages: .venv    ## write the course with the outputs of its last run as a static site, data/pages: make pages PROFILE=digits
+	.venv/bin/ltt pages $(PROFILE)
 
 bench: .venv    ## measure speed beside that of others: ratios, written to data/bench.json (make bench-env for all rows)
 	.venv/bin/python tests/bench/bench.py

@@ -203,6 +203,7 @@ def parser():
     commands = top.add_subparsers(required=True, metavar="COMMAND")
     _add_run(commands)
     _add_sweep(commands)
+    _add_pages(commands)
     _add_quantize(commands)
     _add_deploy(commands)
     _add_evaluate(commands)
@@ -307,6 +308,26 @@ def _sweep(arguments):
         place = f"{row['technique']:16}{values:24}{row['split']:8}"
         print(f"{place}{rate} {size} {row['runs']} runs")
     return 1 if failed else 0
+
+
+def _add_pages(commands):
+    pages = commands.add_parser(
+        "pages", help="write the course, with the outputs of its last run, as a static site"
+    )
+    pages.add_argument(
+        "profile", nargs="?", default="quick", help="whose run is shown (default: %(default)s)"
+    )
+    pages.add_argument(
+        "--to", type=Path, metavar="FOLDER", help="another folder for it (default: data/pages)"
+    )
+    pages.set_defaults(command=_pages)
+
+
+def _pages(arguments):
+    from lttlib.course import pages
+
+    print(f"Pages: {pages.write_site(arguments.profile, arguments.to)}")
+    return 0
 
 
 def _add_quantize(commands):

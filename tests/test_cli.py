@@ -234,6 +234,7 @@ COURSE = "yaml,tensorflow,keras,safetensors,pooch,numba,jiwer,tqdm,espeakng_load
     [
         ("run quick", "'.[course]'"),
         ("sweep quick --only 01 --grid seed 1", "'.[course]'"),
+        ("pages", "'.[course]'"),
         ("quantize model", "'.[course]'"),
         ("deploy model", "'.[course]'"),
         ("evaluate model.tflite root dev", "'.[course]'"),

@@ -1,11 +1,14 @@
 """Figures of the course: one look, colours that everybody can tell apart, claims as titles."""
 
 import os
+import sys
 import textwrap
+import weakref
 from pathlib import Path
 
 import matplotlib.pyplot as plt
 import numpy as np
+from matplotlib.figure import Figure
 
 # Okabe and Ito 2008: distinct for colour-blind readers, and in grey.
 COLOURS = {
@@ -38,11 +41,22 @@ STYLE = {
 KIND_COLOURS = {"vowel": "red", "consonant": "blue", "space": "green"}
 
 RECORDER = Path(__file__).with_name("recorder.js")
+ONLY_LIVE = "Interactive: open this notebook in JupyterLab."
+
+DESCRIPTIONS = weakref.WeakKeyDictionary()  # of figures, as `describe` was given them
 
 
 def style() -> None:
-    """Set the look of all figures that follow; call it once, at the top of a notebook."""
+    """Set the look of all figures that follow, which get an alternative text as well.
+
+    Call it once, at the top of a notebook.
+    """
     plt.rcParams.update(STYLE)
+    shell = sys.modules["IPython"].get_ipython() if "IPython" in sys.modules else None
+    if shell:
+        # Metadata alone: whatever draws the figure stays as it is.
+        formatter = shell.display_formatter.mimebundle_formatter
+        formatter.for_type(Figure, lambda shown: ({}, {"image/png": {"alt": alt_text(shown)}}))
 
 
 def label_axes(axes, text: str, x: str = "", y: str = "") -> None:
@@ -172,7 +186,7 @@ def error_bars(axes, names, rates, intervals, unit: str = "LER (%)") -> None:
 
 
 def interact(draw, **choices):
-    """A widget that redraws for each choice; nothing where nobody can choose (a batch run).
+    """A widget that redraws for each choice; a line that says so in a batch run.
 
     Parameters
     ----------
@@ -182,6 +196,7 @@ def interact(draw, **choices):
         What `ipywidgets.interact` takes: lists, ranges, widgets.
     """
     if "LTT_BATCH" in os.environ:
+        print(ONLY_LIVE)
         return
     import ipywidgets
 
@@ -189,7 +204,7 @@ def interact(draw, **choices):
 
 
 def record(draw, sampling_rate: int):
-    """A button that records speech in the browser; nothing where nobody can speak (a batch run).
+    """A button that records speech in the browser; a line that says so in a batch run.
 
     Parameters
     ----------
@@ -200,6 +215,7 @@ def record(draw, sampling_rate: int):
         Hz of the recording.
     """
     if "LTT_BATCH" in os.environ:
+        print(ONLY_LIVE)
         return
     import anywidget
     import ipywidgets
@@ -262,3 +278,29 @@ def _targets(symbols, place):
     if beyond < len(symbols) and symbols[beyond] not in (symbols[0], symbols[place]):
         targets.append(beyond)
     return [target for target in targets if target < len(symbols)]
+def describe(artist, text: str) -> None:
+    """Give a figure a text for those who do not see it, instead of its titles and labels.
+
+    Parameters
+    ----------
+    artist : matplotlib.figure.Figure or matplotlib.axes.Axes
+        The figure, or anything in it.
+    text : str
+        What one sees: what is high, where it falls, which is the largest.
+    """
+    DESCRIPTIONS[artist.get_figure(root=True)] = text
+
+
+def alt_text(figure) -> str:
+    """What a figure shows, in words: what `describe` was given, else its titles and labels."""
+    if figure in DESCRIPTIONS:
+        return DESCRIPTIONS[figure]
+    sentences = [figure.get_suptitle()]
+    for axes in figure.axes:
+        sentences += [axes.get_title(place) for place in ("left", "center", "right")]
+        labels = {"Across": axes.get_xlabel(), "Up": axes.get_ylabel()}
+        named = [f"{way}: {label}" for way, label in labels.items() if label]
+        sentences += named
+    sentences = [" ".join(sentence.split()).rstrip(".") for sentence in sentences]
+    # Panels may share a label.
+    return ". ".join(dict.fromkeys(filter(None, sentences))) or "A figure without a title"

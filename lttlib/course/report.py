@@ -1,8 +1,7 @@
 """Execute a notebook and leave its report: outputs, a web page, a line in an index.
 
 A report stands under its name only when it is whole; a notebook that fails is kept as
-``NN_name.failed.ipynb``. Pages carry their figures and styles; only their equations need a network
-(MathJax).
+``NN_name.failed.ipynb``. `pages` makes the pages.
 """
 
 import html
@@ -13,27 +12,12 @@ import sys
 from contextlib import contextmanager
 from pathlib import Path
 
-from lttlib.files import atomic_write
-
 LIBRARY = Path(__file__).resolve().parents[2]  # the folder that lttlib is imported from
 ALL_MODELS = "09_report"  # the notebook that shows all models of a profile side by side
-
-PAGE = """<!doctype html><html lang="en"><meta charset="utf-8">\
-<title>Listen to the Teacher! {title}</title>
-<meta name="viewport" content="width=device-width, initial-scale=1"><style>
-body {{ font: 1.1rem/1.6 system-ui, sans-serif; max-width: 42rem; margin: auto; padding: 1rem }}
-table {{ border-collapse: collapse; width: 100% }} \
-td {{ border-top: 1px solid #ccc; padding: .5rem 0 }}
-td + td {{ text-align: right; white-space: nowrap }}</style><h1>Listen to the Teacher! {title}</h1>
-<table>
-{rows}
-</table></html>
-"""
 
 # Variables of each kernel: a batch run, and no chatter of TensorFlow and of the debugger.
 BATCH = {"LTT_BATCH": "1", "TF_CPP_MIN_LOG_LEVEL": "3", "PYDEVD_DISABLE_FILE_VALIDATION": "1"}
 
-TENSORFLOW_LOG = re.compile(r"((WARNING: All log messages before absl|[IWE]\d{4} ).*\n?)+")
 COLOUR_CODE = re.compile(r"\x1b\[[0-9;]*m")
 
 COLUMNS = (
@@ -72,7 +56,14 @@ def execute(notebook, values, reports, variables):
     ------
     NotebookError
         A cell failed or the kernel died.
+    lttlib.Error
+        Before it runs, if it cannot become a page: a formula is none, or a picture is not there.
     """
+    import nbformat
+
+    from lttlib.course import pages
+
+    pages.notebook_page(nbformat.read(notebook, as_version=4), notebook)
     partial = reports / f"{notebook.stem}.partial.ipynb"
     failed = reports / f"{notebook.stem}.failed.ipynb"
     partial.unlink(missing_ok=True)
@@ -91,9 +82,9 @@ def execute(notebook, values, reports, variables):
         raise NotebookError(message) from None
 
     # The report takes the place of an older one.
-    page = _page(executed, notebook)
-    with atomic_write(reports / f"{notebook.stem}.html") as temporary:
-        temporary.write_text(page, encoding="utf-8")
+    page = pages.notebook_page(nbformat.from_dict(executed), notebook)
+    pages.write_page(reports / f"{notebook.stem}.html", page)
+    pages.write_companions(notebook, reports)
     partial.replace(reports / notebook.name)
     failed.unlink(missing_ok=True)
     return executed.metadata.papermill.duration
@@ -157,30 +148,10 @@ def _describe_stop(error):
     return f"cell [{error.exec_count}]: {line}\n  {error.ename}: {error.evalue[:500]}"
 
 
-def _page(executed, notebook):
-    """A notebook with its outputs as a web page that links the other notebooks' pages."""
-    import nbformat
-    from nbconvert import HTMLExporter
-
-    content = nbformat.from_dict(executed)
-    for cell in content.cells:
-        if cell.cell_type == "markdown":
-            cell.source = re.sub(r"\]\((\d\d_\w+)\.ipynb", r"](\1.html", cell.source)
-            continue
-        # TensorFlow logs at its start, before anything can quieten it.
-        cell.outputs = [
-            output
-            for output in cell.outputs
-            if not TENSORFLOW_LOG.fullmatch(output.get("text", ""))
-        ]
-    exporter = HTMLExporter(embed_images=True, require_js_url="", jquery_url="")
-    resources = {"metadata": {"name": notebook.stem, "path": str(notebook.parent)}}
-    page, _ = exporter.from_notebook_node(content, resources)
-    return page
-
-
 def write_index(reports, title):
     """Link all reports in a folder, with headings and times, in its index.html; return its Path."""
+    from lttlib.course import pages
+
     rows = []
     if (reports / f"{ALL_MODELS}.html").exists():
         rows.append(_index_row(f"{ALL_MODELS}.html", "All models side by side", ""))
@@ -193,9 +164,11 @@ def write_index(reports, title):
         else:  # the notebook failed, and is not even read
             rows.append(_index_row(path.name, path.stem.removesuffix(".failed"), "failed"))
     index = reports / "index.html"
-    with atomic_write(index) as temporary:
-        page = PAGE.format(title=html.escape(title), rows="\n".join(rows))
-        temporary.write_text(page, encoding="utf-8")
+    title = f"{pages.TITLE} {title}"
+    lines = "\n".join(rows)
+    table = f"<table>\n{lines}\n</table>"
+    body = f"<main>\n<h1>{html.escape(title)}</h1>\n{table}\n</main>"
+    pages.write_page(index, pages.shell(title, body))
     return index
 
 

@@ -1,6 +1,7 @@
 """Figures show their data: places, numbers and letters are read back from what was drawn."""
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import matplotlib
 
@@ -118,22 +119,24 @@ def test_colours_differ_for_readers_who_see_no_red_or_no_green():
         assert distances[np.triu_indices(len(seen), 1)].min() > 0.1
 
 
-def test_interact_makes_no_widget_where_nobody_can_choose(monkeypatch):
+def test_interact_makes_no_widget_where_nobody_can_choose(monkeypatch, capsys):
     monkeypatch.setenv("LTT_BATCH", "1")
     plots.interact(lambda number: pytest.fail("drawn"), number=[1, 2])
+    assert capsys.readouterr().out == f"{plots.ONLY_LIVE}\n"
     monkeypatch.delenv("LTT_BATCH")
     drawn = []
     plots.interact(lambda number: drawn.append(number), number=[1, 2])
     assert drawn == [1]
 
 
-def test_record_draws_a_recording_and_has_no_button_in_a_batch_run(monkeypatch):
+def test_record_draws_a_recording_and_has_no_button_in_a_batch_run(monkeypatch, capsys):
     import IPython.display
 
     widgets, recordings = [], []
     monkeypatch.setattr(IPython.display, "display", lambda *shown: widgets.extend(shown))
     plots.record(recordings.append, 8000)
     assert not widgets, "conftest.py sets LTT_BATCH"
+    assert capsys.readouterr().out == f"{plots.ONLY_LIVE}\n"
     monkeypatch.delenv("LTT_BATCH")
     plots.record(recordings.append, 8000)
     recorder, _ = widgets
@@ -142,6 +145,42 @@ def test_record_draws_a_recording_and_has_no_button_in_a_batch_run(monkeypatch):
     recorder.samples = memoryview(sound.tobytes())  # as it comes from the browser
     (recording,) = recordings
     np.testing.assert_array_equal(recording, sound)
+
+
+def test_alternative_text_of_a_figure_is_its_titles_and_labels():
+    figure, (first, second) = plt.subplots(2)
+    assert plots.alt_text(figure) == "A figure without a title"
+    plots.label_axes(first, "The loss falls.", "step", "loss (nats)")
+    plots.label_axes(second, "So do\nerrors", "step", "LER (%)")
+    expected = "The loss falls. Across: step. Up: loss (nats). So do errors. Up: LER (%)"
+    assert plots.alt_text(figure) == expected
+    figure.suptitle("Both")
+    assert plots.alt_text(figure) == f"Both. {expected}"
+    plt.close(figure)
+
+
+def test_figure_that_is_described_has_that_text(axes):
+    plots.label_axes(axes, "Title")
+    plots.describe(axes, "It falls from 30 to 3.")
+    assert plots.alt_text(axes.figure) == "It falls from 30 to 3."
+    plots.describe(axes.figure, "It rises.")
+    assert plots.alt_text(axes.figure) == "It rises."
+
+
+def test_shown_figures_carry_their_text_whatever_draws_them(monkeypatch):
+    """As in a notebook: the figures' format is chosen after `style`."""
+    from IPython.core.formatters import DisplayFormatter
+    from IPython.core.pylabtools import select_figure_formats
+
+    shell = SimpleNamespace(display_formatter=DisplayFormatter())
+    monkeypatch.setattr("IPython.get_ipython", lambda: shell)
+    plots.style()
+    select_figure_formats(shell, {"png"})
+    figure, axes = plt.subplots(figsize=(1, 1))
+    axes.set_title('"A"')
+    data, metadata = shell.display_formatter.format(figure)
+    plt.close(figure)
+    assert data["image/png"] and metadata == {"image/png": {"alt": '"A"'}}
 
 
 def test_recorder_is_shipped_with_the_library():

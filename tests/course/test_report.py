@@ -7,6 +7,7 @@ import pytest
 from jupyter_client.kernelspec import NoSuchKernel
 from nbclient.exceptions import DeadKernelError
 
+from lttlib import Error
 from lttlib.course import report
 
 RATES = {"LER": 5.0, "LER_ci": [4.0, 6.0], "WER": 20.0, "WER_ci": [15.0, 25.0]}
@@ -128,5 +129,15 @@ def test_notebook_whose_kernel_dies_is_told_in_words(tmp_path, monkeypatch, erro
         raise error
 
     monkeypatch.setattr(report, "_run_cells", run_cells)
+    nbformat.write(nbformat.v4.new_notebook(), tmp_path / "01_features.ipynb")
     with pytest.raises(report.NotebookError, match=f"01_features stopped in .*{cause}"):
         report.execute(tmp_path / "01_features.ipynb", {}, tmp_path, {})
+
+
+def test_notebook_that_cannot_become_a_page_does_not_run(tmp_path, monkeypatch):
+    monkeypatch.setattr(report, "_run_cells", lambda *_: pytest.fail("it ran"))
+    cell = nbformat.v4.new_markdown_cell("# A $\\nosuch$")
+    path = tmp_path / "01_features.ipynb"
+    nbformat.write(nbformat.v4.new_notebook(cells=[cell]), path)
+    with pytest.raises(Error, match="cell 0 .*nosuch"):
+        report.execute(path, {}, tmp_path / "reports", {})
