@@ -223,7 +223,7 @@ def frontier(axes, rows, front, cost: str = "bytes", rate: str = "LER") -> None:
     ----------
     axes : matplotlib.axes.Axes
     rows : list of dict
-        name, and the cost and rate by name; models without a cost are left out.
+        name (or label), and the cost and rate; models without a cost are left out.
     front : list of dict
         Those of them that no other beats, the cheapest first.
     cost, rate : str
@@ -244,7 +244,8 @@ def frontier(axes, rows, front, cost: str = "bytes", rate: str = "LER") -> None:
         axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         axes.yaxis.set_major_formatter("{x:g}")
         axes.yaxis.set_minor_formatter("")
-    name_points(axes, front_points, [row["name"] for row in front], other_points)
+    names = [row.get("label", row["name"]) for row in front]
+    name_points(axes, front_points, names, other_points)
 
 
 def name_points(axes, points, names, others=()) -> None:
