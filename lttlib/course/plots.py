@@ -239,7 +239,7 @@ def frontier(axes, rows, front, cost: str = "bytes", rate: str = "LER") -> None:
 
     has_errors = all(row[rate] > 0 for row in rows)
     axes.set(xscale="log", yscale="log" if has_errors else "linear")
-    axes.margins(0.2, 0.15)
+    axes.margins(0.35, 0.15)
     if has_errors:
         axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         axes.yaxis.set_major_formatter("{x:g}")
@@ -273,6 +273,7 @@ def name_points(axes, points, names, others=()) -> None:
         )
         costs = [_crowding(label, place, taken, inside) for place in PLACES]
         _move(label, PLACES[int(np.argmin(costs))])
+        label.get_window_extent()
         taken.append(Text.get_window_extent(label))
 
 
@@ -286,7 +287,7 @@ def _move(label, place):
 def _crowding(label, place, taken, inside):
     """How much a name at a place covers or leaves the axes; of free places, the nearest is best."""
     _move(label, place)
-    label.update_positions(label.figure.canvas.get_renderer())
+    label.get_window_extent()  # with its line: this sets the position of the text
     box = Text.get_window_extent(label)
     is_outside = box.x0 < inside.x0 or box.x1 > inside.x1
     is_outside |= box.y0 < inside.y0 or box.y1 > inside.y1

@@ -196,7 +196,7 @@ def measured(name) -> Table:
 
 
 def write_pages(folder) -> None:
-    """Write RESULTS.md, and the tables between the markers of README.md, in this folder.
+    """Write RESULTS.md, the tables between the markers of README.md, and frontiers as figures.
 
     Parameters
     ----------
@@ -212,6 +212,40 @@ def write_pages(folder) -> None:
     for path, text in pages.items():
         with atomic_write(path) as temporary:
             temporary.write_text(text, encoding="utf-8")
+    draw_frontiers(folder / "figures")
+
+
+def draw_frontiers(folder) -> None:
+    """Draw the tables that have a figure `<profile>-frontier.png`, into this folder.
+
+    Models in bold are those that no other beats in bytes and LER.
+    """
+    from matplotlib.figure import Figure
+
+    from lttlib.course import plots
+
+    plots.style()
+    for table in measured_tables().values():
+        files = [file for file, _ in table.figures if file.endswith("-frontier.png")]
+        for file in files:
+            figure = Figure(figsize=(8, 4.5))
+            axes = figure.subplots()
+            plots.label_axes(axes, table.title, "bytes of the file", "LER on dev (%)")
+            plots.frontier(axes, *_models(table))
+            figure.savefig(Path(folder) / file)
+
+
+def _models(table):
+    """The models of a table, and those of them in bold, as `plots.frontier` takes them."""
+    rows = []
+    front = []
+    for cells in table.rows:
+        size = float(cells[table.columns.index("bytes")].replace(",", ""))
+        ler = float(cells[table.columns.index("LER on dev (%)")])
+        rows.append({"name": cells[0].strip("*"), "bytes": size, "LER": ler})
+        if cells[0].startswith("**"):
+            front.append(rows[-1])
+    return rows, front
 
 
 def results_page() -> str:
