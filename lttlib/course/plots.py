@@ -216,7 +216,7 @@ def record(draw, sampling_rate: int):
     display(recorder, output)
 
 
-def frontier(axes, rows, front, cost: str = "bytes", rate: str = "LER") -> None:
+def frontier(axes, rows, front, cost: str = "bytes", rate: str = "LER", also=()) -> None:
     """Models by cost and error rate; those of the frontier are joined, and named.
 
     Parameters
@@ -228,6 +228,8 @@ def frontier(axes, rows, front, cost: str = "bytes", rate: str = "LER") -> None:
         Those of them that no other beats, the cheapest first.
     cost, rate : str
         Keys of the rows. Both scales are logarithmic, unless a model is without errors.
+    also : list of dict
+        Models that are named as well.
     """
     rows = [row for row in rows if row[cost] is not None]
     front_points = [(row[cost], row[rate]) for row in front]
@@ -244,15 +246,19 @@ def frontier(axes, rows, front, cost: str = "bytes", rate: str = "LER") -> None:
         axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         axes.yaxis.set_major_formatter("{x:g}")
         axes.yaxis.set_minor_formatter("")
-    names = [row.get("label", row["name"]) for row in front]
-    name_points(axes, front_points, names, other_points)
+    named = [*front, *(row for row in also if row not in front)]
+    names = [row.get("label", row["name"]) for row in named]
+    points = [(row[cost], row[rate]) for row in named]
+    corners = [(x, y) for (_, y), (x, _) in zip(front_points, front_points[1:], strict=False)]
+    line = [point for pair in zip(front_points, corners, strict=False) for point in pair]
+    name_points(axes, points, names, other_points, [*line, front_points[-1]])
 
 
-def name_points(axes, points, names, others=()) -> None:
+def name_points(axes, points, names, others=(), line=()) -> None:
     """Write a name beside each point, joined to it by a thin line.
 
-    No name covers another, a point, or one of the others, as far as there is room. Call it last:
-    scales, limits and titles decide where there is room.
+    No name covers another, a point, one of the others, or the line, as far as there is room. Call
+    it last: scales, limits and titles decide where there is room.
 
     Parameters
     ----------
@@ -261,15 +267,22 @@ def name_points(axes, points, names, others=()) -> None:
     names : list of str
     others : list of (float, float)
         Points without a name.
+    line : list of (float, float)
+        Corners of a line that is drawn through the points.
     """
     axes.figure.draw_without_rendering()
     inside = axes.get_window_extent()
     pixels = axes.transData.transform([*points, *others])
     taken = [Bbox.from_bounds(x - 4, y - 4, 8, 8) for x, y in pixels]
-    line = {"arrowstyle": "-", "color": "0.5", "linewidth": 0.7, "shrinkB": 3}
+    if len(line):
+        corners = axes.transData.transform(line)
+        for start, end in zip(corners, corners[1:], strict=False):
+            steps = np.linspace(start, end, 2 + int(np.hypot(*(end - start)) / 6))
+            taken += [Bbox.from_bounds(x - 1, y - 1, 2, 2) for x, y in steps]
+    leader = {"arrowstyle": "-", "color": "0.5", "linewidth": 0.7, "shrinkB": 3}
     for point, name in zip(points, names, strict=True):
         label = axes.annotate(
-            name, point, (0, 0), textcoords="offset points", fontsize=9, arrowprops=line
+            name, point, (0, 0), textcoords="offset points", fontsize=9, arrowprops=leader
         )
         costs = [_crowding(label, place, taken, inside) for place in PLACES]
         _move(label, PLACES[int(np.argmin(costs))])
@@ -305,7 +318,8 @@ def forest(axes, names, changes, unit: str) -> None:
         points and points_ci, as `recognition.difference` returns them. Of those whose interval
         includes 0, nothing can be said: they are grey.
     unit : str
-        Label of the axis.
+        Label of the axis. Where some are far larger than others, it is logarithmic beyond 5
+        points, so that small ones can be seen as well.
     """
     heights = np.arange(len(names))[::-1]
     beside = {"xycoords": ("axes fraction", "data"), "va": "center", "fontsize": 9}
@@ -323,6 +337,15 @@ def forest(axes, names, changes, unit: str) -> None:
     axes.set_yticks(heights, names)
     axes.set_ylim(-0.7, len(names) - 0.3)
     axes.set_xlabel(unit)
+    sizes = [abs(change["points"]) for change in changes]
+    if max(sizes) > 20 and min(sizes) < 5:
+        low, high = axes.get_xlim()
+        axes.set_xscale("symlog", linthresh=5)
+        axes.set_xlim(1.3 * low, 1.3 * high)
+        ticks = np.array([-80, -40, -20, -10, -5, 0, 5, 10, 20, 40, 80])
+        axes.set_xticks(ticks[(ticks > low) & (ticks < high)])
+        axes.xaxis.set_major_formatter("{x:g}")
+        axes.set_xlabel(f"{unit} (logarithmic beyond 5)")
 
 
 def texts_under_wave(samples, sampling_rate: int, lines):

@@ -44,7 +44,13 @@ BITS = {
     "quantized": "quantized distillation",
     "levels": "learned levels",
 }
-WORDS = {"labels": "label only", "fitnet": "FitNet", "deep": "distilled, deep"}
+WORDS = {
+    "labels": "label only",
+    "fitnet": "FitNet",
+    "deep": "distilled, deep",
+    "int8": "8 bits throughout",
+    "dynamic_int8": "8-bit weights",
+}
 
 CHOICES = ("device", "model", "bytes", "LER (%)", "beside {}", "to use it")
 
@@ -289,7 +295,7 @@ def describe_difference(change, other, rate="LER") -> str:
     interval = "no interval: a single utterance"
     if change["points_ci"]:
         low, high = change["points_ci"]
-        interval = f"95 %: {low:+.1f} to {high:+.1f}"
+        interval = f"95 %: {low:+.1f} to {high:+.1f}".replace(" ", "\u00a0")  # in one line
     if not change["certain"]:
         text = f"of {rate} beside {other} nothing can be said ({interval})"
     else:

@@ -231,7 +231,9 @@ def draw_frontiers(folder) -> None:
             figure = Figure(figsize=(8, 4.5))
             axes = figure.subplots()
             plots.label_axes(axes, table.title, "bytes of the file", "LER on dev (%)")
-            plots.frontier(axes, *_models(table))
+            rows, front = _models(table)
+            teachers = [row for row in rows if row["name"] == "teacher"]
+            plots.frontier(axes, rows, front, also=teachers)
             figure.savefig(Path(folder) / file)
 
 

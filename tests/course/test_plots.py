@@ -151,6 +151,14 @@ def test_names_of_the_frontier_cover_neither_each_other_nor_a_point(axes):
         assert inside.y0 <= box.y0 and box.y1 <= inside.y1
 
 
+def test_frontier_names_others_on_request_and_its_line_stays_free(axes):
+    plots.frontier(axes, MODELS, FRONT, also=[MODELS[1], MODELS[0]])
+    texts = [label.get_text() for label in axes.texts]
+    assert sorted(texts) == sorted([*(row["name"] for row in FRONT), "beaten"])
+    corner = axes.transData.transform((9000, 9.5))  # of the last step
+    assert not any(box.contains(*corner) for box in label_boxes(axes))
+
+
 def test_frontier_with_a_model_without_errors_has_a_linear_scale_that_shows_it(axes):
     rows = [{"name": "a", "bytes": 10, "LER": 2.0}, {"name": "b", "bytes": 20, "LER": 0.0}]
     plots.frontier(axes, rows, rows)
@@ -173,6 +181,16 @@ def test_forest_shows_each_interval_and_is_grey_where_it_includes_0(axes):
     assert colours == [green, "0.6", red, "0.6"]
     assert [int(line.get_ydata()[0]) for line in intervals] == [3, 2, 1, 0]
     assert axes.texts[0].get_text() == "−2.0 (−3.0 to −1.0)"
+    assert axes.get_xscale() == "linear"
+
+
+def test_forest_of_large_and_small_differences_shows_both(axes):
+    changes = [{"points": points, "points_ci": [points - 1, points + 1]} for points in (-50.0, 2.0)]
+    plots.forest(axes, ["large", "small"], changes, "points")
+    assert axes.get_xscale() == "symlog" and "logarithmic" in axes.get_xlabel()
+    places = axes.transData.transform([(-50, 0), (0, 0), (2, 0)])[:, 0]
+    assert places[2] - places[1] > 0.05 * (places[1] - places[0])
+    assert {-40, -5, 0} <= set(axes.get_xticks().tolist())
 
 
 def test_words_that_were_not_said_are_red():
