@@ -307,12 +307,13 @@ def test_readme_lists_each_notebook_and_names_profiles_that_exist():
     assert named and named <= {path.stem for path in PROFILES}
 
 
-def test_each_figure_is_shown_somewhere():
+def test_each_figure_of_a_run_is_shown_somewhere():
+    """Pictures of ideas are asked for by tests/course/test_pictures.py."""
     texts = [path.read_text(encoding="utf-8") for path in [*NOTEBOOKS, *SOLUTIONS]]
     texts += [(CHECKOUT / page).read_text(encoding="utf-8") for page in PAGES]
     shown = "\n".join(texts)
     ignored = re.compile(r"quick-(?!sweep|two-texts)")  # of a run in this checkout
-    figures = [path.name for path in (CHECKOUT / "figures").iterdir()]
+    figures = [path.name for path in (CHECKOUT / "figures").glob("*.png")]
     kept = [name for name in figures if not ignored.match(name)]
     assert not [name for name in kept if f"figures/{name}" not in shown]
 
