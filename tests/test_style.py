@@ -240,7 +240,10 @@ def test_conda_and_pip_install_the_same():
     assert f"{least} <= sys.version_info < {below}" in make
 
 
-@pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md"])
+PAGES = ["README.md", "CONTRIBUTING.md", "RESULTS.md", "notebooks/running.md", "data/README.md"]
+
+
+@pytest.mark.parametrize("page", PAGES)
 def test_page_mentions_only_commands_that_exist(page):
     text = (CHECKOUT / page).read_text(encoding="utf-8")
     spans = re.findall(r"`([^`\n]+)`", text)
@@ -269,14 +272,49 @@ def assert_understood(parser, words, span):
     assert options <= set(known), span
 
 
-@pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md"])
+@pytest.mark.parametrize("page", PAGES)
 def test_page_names_only_files_that_exist(page):
     text = (CHECKOUT / page).read_text(encoding="utf-8")
+    folder = (CHECKOUT / page).parent
     roots = [CHECKOUT, LIBRARY]
     for name in re.findall(r"`((?:[\w.-]+/)*[\w-]+\.(?:py|yaml|md))`", text):
         assert any((root / name).exists() for root in roots), name
     for target in re.findall(r"\]\(([^)#\s:]+)\)", text):
-        assert (CHECKOUT / target).exists(), target
+        assert (folder / target).exists(), target
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_pictures_of_a_page_say_what_one_sees(page):
+    text = (CHECKOUT / page).read_text(encoding="utf-8")
+    for alt, target in re.findall(r"!\[([^]]*)\]\(([^)]+)\)", text):
+        assert len(alt.split()) >= 8, target
+
+
+def test_readme_is_read_in_minutes_and_begins_with_a_picture():
+    text = (CHECKOUT / "README.md").read_text(encoding="utf-8")
+    text = re.sub(r"<!--.*?-->", "", text)
+    assert text.index("![") < text.index("\n## ")
+    seen = re.sub(r"!?\[([^]]*)\]\([^)]*\)", r"\1", text)  # not where a link leads
+    words = [word for word in re.split(r"[\s|]+", seen) if re.search(r"\w", word)]
+    assert len(words) <= 1200
+
+
+def test_readme_lists_each_notebook_and_names_profiles_that_exist():
+    text = (CHECKOUT / "README.md").read_text(encoding="utf-8")
+    for path in NOTEBOOKS:
+        assert f"(notebooks/{path.name})" in text
+    named = set(re.findall(r"^ltt run ([a-z][\w-]*)", text, re.MULTILINE))
+    assert named and named <= {path.stem for path in PROFILES}
+
+
+def test_each_figure_is_shown_somewhere():
+    texts = [path.read_text(encoding="utf-8") for path in [*NOTEBOOKS, *SOLUTIONS]]
+    texts += [(CHECKOUT / page).read_text(encoding="utf-8") for page in PAGES]
+    shown = "\n".join(texts)
+    ignored = re.compile(r"quick-(?!sweep|two-texts)")  # of a run in this checkout
+    figures = [path.name for path in (CHECKOUT / "figures").iterdir()]
+    kept = [name for name in figures if not ignored.match(name)]
+    assert not [name for name in kept if f"figures/{name}" not in shown]
 
 
 def test_no_file_names_a_folder_of_the_machine_that_it_was_written_on():

@@ -351,3 +351,25 @@ def pareto_front(rows, cost="bytes", rate="LER") -> list:
         if not front or row[rate] < front[-1][rate]:
             front.append(row)
     return front
+
+
+def typical_utterance(result, utterances) -> speech.Utterance:
+    """The utterance on which a model errs as it typically does: nearest to its median LER.
+
+    Parameters
+    ----------
+    result : dict
+        What `recognition.evaluate` returned for these utterances.
+    utterances : list of speech.Utterance
+    """
+    rejected = {entry["id"] for entry in result.get("rejected", [])}
+    usable = [utterance for utterance in utterances if utterance.id not in rejected]
+    errors = result["errors"]["characters"]
+    lengths = result["lengths"]["characters"]
+    if len(usable) != len(errors):
+        raise Error("the result is of other utterances", cure="score the model again")
+
+    rates = [error / length for error, length in zip(errors, lengths, strict=True)]
+    median = sorted(rates)[len(rates) // 2]
+    distances = [abs(rate - median) for rate in rates]
+    return usable[distances.index(min(distances))]

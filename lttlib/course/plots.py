@@ -1,11 +1,15 @@
 """Figures of the course: one look, colours that everybody can tell apart, claims as titles."""
 
+import difflib
 import os
 import textwrap
 from pathlib import Path
 
 import matplotlib.pyplot as plt
 import numpy as np
+from matplotlib.text import Text
+from matplotlib.ticker import LogLocator
+from matplotlib.transforms import Bbox
 
 # Okabe and Ito 2008: distinct for colour-blind readers, and in grey.
 COLOURS = {
@@ -35,6 +39,15 @@ STYLE = {
 }
 
 RECORDER = Path(__file__).with_name("recorder.js")
+
+# Where a name may stand beside its point, in points of 1/72 inch: the nearest places first.
+DISTANCES = ((5, 5), (5, 16), (14, 26), (30, 14), (40, 34), (10, 48), (70, 20), (60, 60))
+PLACES = [
+    (sign_x * x, sign_y * y)
+    for x, y in DISTANCES
+    for sign_x, sign_y in ((-1, -1), (1, 1), (-1, 1), (1, -1))
+]
+LETTER_WIDTH = 0.602  # of DejaVu Sans Mono, as a share of its size
 
 
 def style() -> None:
@@ -201,3 +214,161 @@ def record(draw, sampling_rate: int):
 
     recorder.observe(show, names="samples")
     display(recorder, output)
+
+
+def frontier(axes, rows, front, cost: str = "bytes", rate: str = "LER") -> None:
+    """Models by cost and error rate; those of the frontier are joined, and named.
+
+    Parameters
+    ----------
+    axes : matplotlib.axes.Axes
+    rows : list of dict
+        name (or label), and the cost and rate; models without a cost are left out.
+    front : list of dict
+        Those of them that no other beats, the cheapest first.
+    cost, rate : str
+        Keys of the rows. Both scales are logarithmic, unless a model is without errors.
+    """
+    rows = [row for row in rows if row[cost] is not None]
+    front_points = [(row[cost], row[rate]) for row in front]
+    other_points = [(row[cost], row[rate]) for row in rows if row not in front]
+    if other_points:
+        axes.plot(*zip(*other_points, strict=True), "o", color=COLOURS["sky"], markersize=4)
+    # What a device may hold rises along the line, the errors fall only at a model.
+    axes.step(*zip(*front_points, strict=True), "o-", where="post", color=COLOURS["blue"])
+
+    has_errors = all(row[rate] > 0 for row in rows)
+    axes.set(xscale="log", yscale="log" if has_errors else "linear")
+    axes.margins(0.35, 0.15)
+    if has_errors:
+        axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axes.yaxis.set_major_formatter("{x:g}")
+        axes.yaxis.set_minor_formatter("")
+    names = [row.get("label", row["name"]) for row in front]
+    name_points(axes, front_points, names, other_points)
+
+
+def name_points(axes, points, names, others=()) -> None:
+    """Write a name beside each point, joined to it by a thin line.
+
+    No name covers another, a point, or one of the others, as far as there is room. Call it last:
+    scales, limits and titles decide where there is room.
+
+    Parameters
+    ----------
+    axes : matplotlib.axes.Axes
+    points : list of (float, float)
+    names : list of str
+    others : list of (float, float)
+        Points without a name.
+    """
+    axes.figure.draw_without_rendering()
+    inside = axes.get_window_extent()
+    pixels = axes.transData.transform([*points, *others])
+    taken = [Bbox.from_bounds(x - 4, y - 4, 8, 8) for x, y in pixels]
+    line = {"arrowstyle": "-", "color": "0.5", "linewidth": 0.7, "shrinkB": 3}
+    for point, name in zip(points, names, strict=True):
+        label = axes.annotate(
+            name, point, (0, 0), textcoords="offset points", fontsize=9, arrowprops=line
+        )
+        costs = [_crowding(label, place, taken, inside) for place in PLACES]
+        _move(label, PLACES[int(np.argmin(costs))])
+        label.get_window_extent()
+        taken.append(Text.get_window_extent(label))
+
+
+def _move(label, place):
+    """Put a name left or right of its point, under or over it."""
+    x, y = place
+    label.set_position(place)
+    label.set(ha="right" if x < 0 else "left", va="top" if y < 0 else "bottom")
+
+
+def _crowding(label, place, taken, inside):
+    """How much a name at a place covers or leaves the axes; of free places, the nearest is best."""
+    _move(label, place)
+    label.get_window_extent()  # with its line: this sets the position of the text
+    box = Text.get_window_extent(label)
+    is_outside = box.x0 < inside.x0 or box.x1 > inside.x1
+    is_outside |= box.y0 < inside.y0 or box.y1 > inside.y1
+    return 1000 * is_outside + 100 * box.count_overlaps(taken) + np.hypot(*place) / 100
+
+
+def forest(axes, names, changes, unit: str) -> None:
+    """Differences with their 95 % intervals, one under another, as medicine shows its trials.
+
+    Parameters
+    ----------
+    axes : matplotlib.axes.Axes
+    names : list of str
+    changes : list of dict
+        points and points_ci, as `recognition.difference` returns them. Of those whose interval
+        includes 0, nothing can be said: they are grey.
+    unit : str
+        Label of the axis.
+    """
+    heights = np.arange(len(names))[::-1]
+    beside = {"xycoords": ("axes fraction", "data"), "va": "center", "fontsize": 9}
+    axes.axvline(0, color="black", linewidth=0.8)
+    for height, change in zip(heights, changes, strict=True):
+        points = change["points"]
+        low, high = change["points_ci"] or (np.nan, np.nan)
+        colour = "0.6"
+        if low > 0 or high < 0:
+            colour = COLOURS["green" if points < 0 else "red"]
+        axes.plot([low, high], [height, height], color=colour)
+        axes.plot(points, height, "o", color=colour)
+        numbers = f"{points:+.1f} ({low:+.1f} to {high:+.1f})"
+        axes.annotate(numbers.replace("-", "−"), (1.02, height), **beside)
+    axes.set_yticks(heights, names)
+    axes.set_ylim(-0.7, len(names) - 0.3)
+    axes.set_xlabel(unit)
+
+
+def texts_under_wave(samples, sampling_rate: int, lines):
+    """A wave, and under it what was said and what others wrote; wrong words are red.
+
+    Parameters
+    ----------
+    samples : float array [samples]
+    sampling_rate : int
+    lines : list of (str, str)
+        Who, and the text; the first is what was said.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+    """
+    figure, (top, bottom) = plt.subplots(
+        2, figsize=(8, 1.6 + 0.35 * len(lines)), height_ratios=[1.3, 0.35 * len(lines)]
+    )
+    wave(top, samples, sampling_rate)
+    top.set(xlabel="time (s)", yticks=[])
+    bottom.axis("off")
+    bottom.set_ylim(-len(lines), 0)
+    said = lines[0][1].split()
+    for number, (who, text) in enumerate(lines):
+        bottom.text(0, -number - 0.5, who, va="center", fontweight="bold")
+        _coloured_words(bottom, -number - 0.5, said, text.split())
+    return figure
+
+
+def _coloured_words(axes, height, said, written):
+    """Words in one line from a third of the axes on; those that were not said are red."""
+    matcher = difflib.SequenceMatcher(None, said, written, autojunk=False)
+    right = set()
+    for block in matcher.get_matching_blocks():
+        right |= set(range(block.b, block.b + block.size))
+    column = 0
+    for index, word in enumerate(written):
+        axes.annotate(
+            word,
+            (0.3, height),
+            (9 * LETTER_WIDTH * column, 0),
+            textcoords="offset points",
+            va="center",
+            fontsize=9,
+            fontfamily="DejaVu Sans Mono",
+            color=COLOURS["black" if index in right else "red"],
+        )
+        column += len(word) + 1

@@ -36,6 +36,18 @@ BATCH = {"LTT_BATCH": "1", "TF_CPP_MIN_LOG_LEVEL": "3", "PYDEVD_DISABLE_FILE_VAL
 TENSORFLOW_LOG = re.compile(r"((WARNING: All log messages before absl|[IWE]\d{4} ).*\n?)+")
 COLOUR_CODE = re.compile(r"\x1b\[[0-9;]*m")
 
+# What the names of models say in words: those that end in a number of bits, and others.
+BITS = {
+    "teacher-rounded": "teacher",
+    "rounded": "rounded",
+    "fitted": "fitted levels",
+    "quantized": "quantized distillation",
+    "levels": "learned levels",
+}
+WORDS = {"labels": "label only", "fitnet": "FitNet", "deep": "distilled, deep"}
+
+CHOICES = ("device", "model", "bytes", "LER (%)", "beside {}", "to use it")
+
 COLUMNS = (
     "model",
     "technique",
@@ -224,14 +236,14 @@ def results_table(rows) -> str:
     """
     lines = [_table_row("th", COLUMNS)]
     for row in sorted(rows, key=_rank):
-        cells = [row["name"], row["technique"], row["decoder"]]
+        name = row.get("label", row["name"])
+        cells = [name, row["technique"], row["decoder"]]
         cells += [f"{row['parameters']:,}", f"{row['bytes']:,}"]
         cells += [_format_rate(row, "LER"), _format_rate(row, "WER")]
         speed = row["real_time_factor"]
         cells.append("–" if speed is None else f"{speed:.5f}")
         lines.append(_table_row("td", cells))
-    table = "\n".join(lines)
-    return f'<div style="overflow-x: auto"><table>\n{table}\n</table></div>'
+    return _scrolling("\n".join(lines))
 
 
 def _rank(row):
@@ -252,3 +264,75 @@ def _format_rate(row, rate):
 def _table_row(tag, cells):
     """A row of a table, of cells th or td."""
     return "<tr>" + "".join(f"<{tag}>{html.escape(cell)}</{tag}>" for cell in cells) + "</tr>"
+
+
+def readable_name(name, student="student") -> str:
+    """What a model is, in words: `student-teacher-rounded3` is the teacher in 3 bits."""
+    name = name.removeprefix(f"{student}-")
+    match = re.fullmatch(r"(\D+)(\d+)", name)
+    if match and match[1] in BITS:
+        return f"{BITS[match[1]]}, {match[2]} bits"
+    return WORDS.get(name, name)
+
+
+def describe_difference(change, other, rate="LER") -> str:
+    """A difference in words, with its interval; or that nothing can be said of it.
+
+    Parameters
+    ----------
+    change : dict
+        What `recognition.difference` returns.
+    other : str
+        With what it was compared.
+    rate : {"LER", "WER"}
+    """
+    interval = "no interval: a single utterance"
+    if change["points_ci"]:
+        low, high = change["points_ci"]
+        interval = f"95 %: {low:+.1f} to {high:+.1f}"
+    if not change["certain"]:
+        text = f"of {rate} beside {other} nothing can be said ({interval})"
+    else:
+        more = "more" if change["points"] > 0 else "less"
+        text = f"{abs(change['points']):.1f} points of {rate} {more} than {other} ({interval})"
+    return text.replace("-", "−")
+
+
+def choice_table(choices, reference, folder="") -> str:
+    """Which model for which device, as an HTML table.
+
+    Parameters
+    ----------
+    choices : dict
+        Rows of `experiments.load_results` with a label, by device; None where no model fits.
+    reference : dict
+        The row that they are compared with.
+    folder : path-like
+        Where the models are, as `ltt transcribe` is to be told.
+    """
+    from lttlib.recognition import difference
+
+    lines = [_table_row("th", [text.format(reference["label"]) for text in CHOICES])]
+    for device, row in choices.items():
+        if row is None:
+            lines.append(_table_row("td", [device, "none is as small", "", "", "", ""]))
+            continue
+        change = difference(row["result"], reference["result"])
+        command = f"ltt transcribe {Path(folder) / row['name']} speech.wav"
+        cells = [device, row["label"], f"{row['bytes']:,}", _format_rate(row, "LER")]
+        lines.append(_table_row("td", [*cells, _format_change(change), command]))
+    return _scrolling("\n".join(lines))
+
+
+def _format_change(change):
+    """A difference in points, with its interval, and whether it is certain."""
+    text = f"{change['points']:+.1f}"
+    if change["points_ci"]:
+        low, high = change["points_ci"]
+        text += f" ({low:+.1f} to {high:+.1f})"
+    return text.replace("-", "−") + ("" if change["certain"] else ": not certain")
+
+
+def _scrolling(lines):
+    """A table that can be moved sideways where the window is narrow."""
+    return f'<div style="overflow-x: auto"><table>\n{lines}\n</table></div>'

@@ -3,11 +3,14 @@
 `notebooks/measured.json` holds tables by name. Each says what ran, where and when, so that no
 number stands anywhere without its origin. Notebooks show a table as a box; `write_pages` puts
 tables between the markers of README and makes RESULTS.md.
+
+A cell may repeat what another table says: ``{words|quick: teacher|greedy}`` becomes what stands
+there in the row that begins with the second name, under the third; so a number is kept once.
 """
 
 import html
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from lttlib import Error
@@ -19,10 +22,31 @@ TABLES = NOTEBOOKS / "measured.json"
 # Where a table was measured, in the order in which it is told.
 ORIGIN = ("profile", "corpus", "machine", "seeds", "commit", "date", "command")
 
+# Chapters of RESULTS.md, in their order; tables that name none stand in the last.
+CHAPTERS = (
+    "In short",
+    "Teachers",
+    "Students",
+    "What each byte buys",
+    "Words",
+    "On a device",
+    "What disturbs a recogniser",
+    "Speed",
+    "More speech",
+    "Also measured",
+)
+
+REFERENCE = re.compile(r"\{([^{}|]+)\|([^{}|]+)\|([^{}|]+)\}")
+
 RESULTS = """# Results
 
-What was measured, with what, where and when. The tables stand in `notebooks/measured.json`;
-`make results` writes this page and the tables of README from it.
+What was measured, with what, where and when. Nothing here is of another run than the line under
+its table says; where that line names gated networks or features of the whole utterance, the course
+has changed since, and a run of today gives other numbers. LER is the share of letters that are
+wrong (others call it CER), WER that of words.
+
+The tables stand in `notebooks/measured.json`; `make results` writes this page and the tables of
+[README.md](README.md) from it. Notebooks show single ones as boxes.
 """
 
 BOX = """<div style="border: 1px solid #888; border-left-width: 6px; padding: .4em 1em">
@@ -49,6 +73,10 @@ class Table:
         Of `ORIGIN`: the corpus, the machine, ...
     note : str
         How it is read, and what follows from it.
+    chapter : str
+        Of `CHAPTERS`.
+    figures : list of [str, str]
+        Files in figures/, each with a text for those who do not see it.
     """
 
     name: str
@@ -57,20 +85,36 @@ class Table:
     rows: list
     origin: dict
     note: str = ""
+    chapter: str = CHAPTERS[-1]
+    figures: list = field(default_factory=list)
 
     def value(self, row, column):
         """What stands in a column, in the row that begins with this text."""
-        (cells,) = [cells for cells in self.rows if cells[0] == row]
-        return cells[self.columns.index(column)]
+        found = [cells for cells in self.rows if cells[0] == row]
+        if len(found) != 1 or column not in self.columns:
+            raise Error(f"{self.name} has not one cell of {row!r} and {column!r}", TABLES)
+        return found[0][self.columns.index(column)]
 
     def markdown(self) -> str:
         """The table in Markdown."""
         lines = [self.columns, ["---"] * len(self.columns), *self.rows]
         return "\n".join(f"| {' | '.join(map(str, cells))} |" for cells in lines)
 
-    def origin_line(self) -> str:
-        """Where it was measured, in one line."""
-        return "; ".join(f"{key} {self.origin[key]}" for key in ORIGIN if key in self.origin)
+    def origin_line(self, without=()) -> str:
+        """Where it was measured, in one line; but for these entries."""
+        keys = [key for key in ORIGIN if key in self.origin and key not in without]
+        return "; ".join(f"{key} {self.origin[key]}" for key in keys).replace("\n", "; ")
+
+    def section(self) -> str:
+        """The table in Markdown with all that belongs to it, as RESULTS.md shows it."""
+        parts = [f"### {self.title}", self.markdown()]
+        if self.note:
+            parts.insert(1, self.note)
+        for file, alt in self.figures:
+            parts.append(f"![{alt}](figures/{file})")
+        parts.append(f"`{self.name}`: {self.origin_line(without=['command'])}")
+        parts.append(f"```\n{self.origin['command']}\n```")
+        return "\n\n".join(parts) + "\n"
 
     def _repr_html_(self):
         head = "".join(f"<th>{html.escape(column)}</th>" for column in self.columns)
@@ -99,19 +143,48 @@ def measured_tables(path=None) -> dict:
     Raises
     ------
     lttlib.Error
-        If a table names no machine or no date, or a row is longer or shorter than its columns.
+        If a table names no machine, date or command, or a chapter that there is not; a row is
+        longer or shorter than its columns; a figure has no text; or a cell repeats one that is
+        not there.
     """
     path = path or TABLES
     tables = {}
     for name, entry in parse_json(path.read_bytes()).items():
-        table = Table(name, **entry)
-        for key in ("machine", "date", "command"):
-            if not table.origin.get(key):
-                raise Error(f"{name} does not say its {key}", path)
-        if any(len(row) != len(table.columns) for row in table.rows):
-            raise Error(f"{name} has rows that do not fit its columns", path)
-        tables[name] = table
-    return tables
+        tables[name] = Table(name, **entry)
+        _check(tables[name], path)
+    return {name: _resolve(table, tables) for name, table in tables.items()}
+
+
+def _check(table, path):
+    """Refuse a table that does not say all it must."""
+    for key in ("machine", "date", "command"):
+        if not table.origin.get(key):
+            raise Error(f"{table.name} does not say its {key}", path)
+    unknown = set(table.origin) - set(ORIGIN)
+    if unknown:
+        raise Error(f"{table.name} has an origin of other names: {sorted(unknown)}", path)
+    if any(len(row) != len(table.columns) for row in table.rows):
+        raise Error(f"{table.name} has rows that do not fit its columns", path)
+    if table.chapter not in CHAPTERS:
+        raise Error(f"{table.name} names no chapter of {', '.join(CHAPTERS)}", path)
+    if not all(alt for _, alt in table.figures):
+        raise Error(f"{table.name} has a figure without a text", path)
+
+
+def _resolve(table, tables):
+    """A table in which cells that repeat others say what stands there."""
+
+    def value(match):
+        name, row, column = match.groups()
+        if name not in tables:
+            raise Error(f"{table.name} repeats {name!r}, which is not there", TABLES)
+        return str(tables[name].value(row, column))
+
+    rows = []
+    for cells in table.rows:
+        row = [REFERENCE.sub(value, cell) if isinstance(cell, str) else cell for cell in cells]
+        rows.append(row)
+    return replace(table, rows=rows)
 
 
 def measured(name) -> Table:
@@ -123,7 +196,7 @@ def measured(name) -> Table:
 
 
 def write_pages(folder) -> None:
-    """Write RESULTS.md, and the tables between the markers of README.md, in this folder.
+    """Write RESULTS.md, the tables between the markers of README.md, and frontiers as figures.
 
     Parameters
     ----------
@@ -139,17 +212,50 @@ def write_pages(folder) -> None:
     for path, text in pages.items():
         with atomic_write(path) as temporary:
             temporary.write_text(text, encoding="utf-8")
+    draw_frontiers(folder / "figures")
+
+
+def draw_frontiers(folder) -> None:
+    """Draw the tables that have a figure `<profile>-frontier.png`, into this folder.
+
+    Models in bold are those that no other beats in bytes and LER.
+    """
+    from matplotlib.figure import Figure
+
+    from lttlib.course import plots
+
+    plots.style()
+    for table in measured_tables().values():
+        files = [file for file, _ in table.figures if file.endswith("-frontier.png")]
+        for file in files:
+            figure = Figure(figsize=(8, 4.5))
+            axes = figure.subplots()
+            plots.label_axes(axes, table.title, "bytes of the file", "LER on dev (%)")
+            plots.frontier(axes, *_models(table))
+            figure.savefig(Path(folder) / file)
+
+
+def _models(table):
+    """The models of a table, and those of them in bold, as `plots.frontier` takes them."""
+    rows = []
+    front = []
+    for cells in table.rows:
+        size = float(cells[table.columns.index("bytes")].replace(",", ""))
+        ler = float(cells[table.columns.index("LER on dev (%)")])
+        rows.append({"name": cells[0].strip("*"), "bytes": size, "LER": ler})
+        if cells[0].startswith("**"):
+            front.append(rows[-1])
+    return rows, front
 
 
 def results_page() -> str:
-    """All tables in Markdown, each with its title, its note and its origin."""
+    """All tables in Markdown, by chapter, each with its note, its figures and its origin."""
+    tables = measured_tables().values()
     parts = [RESULTS]
-    for table in measured_tables().values():
-        parts.append(f"## {table.title}\n")
-        if table.note:
-            parts.append(f"{table.note}\n")
-        parts.append(f"{table.markdown()}\n")
-        parts.append(f"{table.origin_line()}\n")
+    for chapter in CHAPTERS:
+        sections = [table.section() for table in tables if table.chapter == chapter]
+        if sections:
+            parts += [f"## {chapter}\n", *sections]
     return "\n".join(parts)
 
 

@@ -500,3 +500,15 @@ def test_pareto_front_has_the_rows_that_no_other_beats():
     priced = [row for row in rows if row["bytes"] is not None]
     unbeaten = [row for row in priced if not is_beaten(row, rows)]
     assert front == sorted(unbeaten, key=lambda row: row["bytes"]) == [rows[0], rows[1], rows[5]]
+
+
+def test_typical_utterance_is_the_one_nearest_to_the_median_of_those_that_could_be_used():
+    utterances = [Utterance(name, "1", "dev", Path(name), "A TEXT") for name in "abcd"]
+    result = {
+        "rejected": [{"id": "b"}],
+        "errors": {"characters": [0, 3, 6]},
+        "lengths": {"characters": [6, 6, 6]},
+    }
+    assert experiments.typical_utterance(result, utterances).id == "c"
+    with pytest.raises(Error, match="other utterances"):
+        experiments.typical_utterance(result, utterances[:2])

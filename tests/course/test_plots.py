@@ -109,3 +109,78 @@ def test_record_draws_a_recording_and_has_no_button_in_a_batch_run(monkeypatch):
 def test_recorder_is_shipped_with_the_library():
     assert plots.RECORDER.parent == Path(plots.__file__).parent
     assert plots.RECORDER.read_text(encoding="utf-8").endswith("export default { render };\n")
+
+
+MODELS = [
+    {"name": "tiny", "bytes": 1000, "LER": 20.0},
+    {"name": "beaten", "bytes": 1100, "LER": 21.0},
+    {"name": "small", "bytes": 1050, "LER": 10.0},
+    {"name": "smaller than large", "bytes": 1080, "LER": 9.5},
+    {"name": "large", "bytes": 9000, "LER": 1.0},
+    {"name": "without a size", "bytes": None, "LER": 0.5},
+]
+FRONT = [MODELS[0], MODELS[2], MODELS[3], MODELS[4]]
+
+
+def label_boxes(axes):
+    axes.figure.draw_without_rendering()
+    return [matplotlib.text.Text.get_window_extent(label) for label in axes.texts]
+
+
+def test_frontier_shows_all_models_with_a_size_and_joins_those_that_no_other_beats(axes):
+    plots.frontier(axes, MODELS, FRONT)
+    others, line = axes.lines
+    assert [tuple(point) for point in others.get_xydata()] == [(1100, 21)]
+    assert [tuple(point) for point in line.get_xydata()] == [
+        (row["bytes"], row["LER"]) for row in FRONT
+    ]
+    assert line.get_drawstyle() == "steps-post"
+    assert axes.get_xscale() == axes.get_yscale() == "log"
+    assert [label.get_text() for label in axes.texts] == [row["name"] for row in FRONT]
+
+
+def test_names_of_the_frontier_cover_neither_each_other_nor_a_point(axes):
+    plots.frontier(axes, MODELS, FRONT)
+    boxes = label_boxes(axes)
+    inside = axes.get_window_extent()
+    points = axes.transData.transform([(row["bytes"], row["LER"]) for row in MODELS[:5]])
+    for number, box in enumerate(boxes):
+        assert not box.count_overlaps(boxes[:number])
+        assert not any(box.contains(*point) for point in points)
+        assert inside.x0 <= box.x0 and box.x1 <= inside.x1
+        assert inside.y0 <= box.y0 and box.y1 <= inside.y1
+
+
+def test_frontier_with_a_model_without_errors_has_a_linear_scale_that_shows_it(axes):
+    rows = [{"name": "a", "bytes": 10, "LER": 2.0}, {"name": "b", "bytes": 20, "LER": 0.0}]
+    plots.frontier(axes, rows, rows)
+    assert axes.get_yscale() == "linear" and axes.get_ylim()[0] <= 0
+
+
+def test_forest_shows_each_interval_and_is_grey_where_it_includes_0(axes):
+    changes = [
+        {"points": -2.0, "points_ci": [-3, -1]},
+        {"points": 1.0, "points_ci": [-1, 3]},
+        {"points": 4.0, "points_ci": [2, 6]},
+        {"points": 5.0, "points_ci": None},
+    ]
+    plots.forest(axes, list("abcd"), changes, "points")
+    intervals = axes.lines[1::2]
+    ends = [line.get_xdata().tolist() for line in intervals]
+    assert ends[:3] == [[-3, -1], [-1, 3], [2, 6]]
+    colours = [line.get_color() for line in intervals]
+    green, red = plots.COLOURS["green"], plots.COLOURS["red"]
+    assert colours == [green, "0.6", red, "0.6"]
+    assert [int(line.get_ydata()[0]) for line in intervals] == [3, 2, 1, 0]
+    assert axes.texts[0].get_text() == "−2.0 (−3.0 to −1.0)"
+
+
+def test_words_that_were_not_said_are_red():
+    said = "THE CAT SAT"
+    lines = [("said", said), ("heard", "THE BAT SAT")]
+    figure = plots.texts_under_wave(np.zeros(1600), 16000, lines)
+    words = [text for text in figure.axes[1].texts if text.get_fontfamily() != ["sans-serif"]]
+    red = [text.get_text() for text in words if text.get_color() == plots.COLOURS["red"]]
+    assert [text.get_text() for text in words] == said.split() + "THE BAT SAT".split()
+    assert red == ["BAT"]
+    plt.close(figure)

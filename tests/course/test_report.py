@@ -130,3 +130,58 @@ def test_notebook_whose_kernel_dies_is_told_in_words(tmp_path, monkeypatch, erro
     monkeypatch.setattr(report, "_run_cells", run_cells)
     with pytest.raises(report.NotebookError, match=f"01_features stopped in .*{cause}"):
         report.execute(tmp_path / "01_features.ipynb", {}, tmp_path, {})
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("teacher", "teacher"),
+        ("student-labels", "label only"),
+        ("student-quantized4", "quantized distillation, 4 bits"),
+        ("student-teacher-rounded3", "teacher, 3 bits"),
+        ("student-int8", "int8"),
+        ("student-of-mine", "of-mine"),
+    ],
+)
+def test_names_of_models_become_words(name, words):
+    assert report.readable_name(name) == words
+
+
+CHANGE = {"points": -1.94, "points_ci": [-3.5, -0.37], "certain": True}
+
+
+@pytest.mark.parametrize(
+    ("change", "text"),
+    [
+        ({}, "1.9 points of LER less than B (95 %: −3.5 to −0.4)"),
+        (
+            {"points": 2.0, "points_ci": [1, 3]},
+            "2.0 points of LER more than B (95 %: +1.0 to +3.0)",
+        ),
+        (
+            {"points_ci": [-3.5, 0.1], "certain": False},
+            "of LER beside B nothing can be said (95 %: −3.5 to +0.1)",
+        ),
+        (
+            {"points_ci": None, "certain": False},
+            "of LER beside B nothing can be said (no interval: a single utterance)",
+        ),
+    ],
+)
+def test_difference_is_claimed_only_where_its_interval_is_without_0(change, text):
+    assert report.describe_difference(CHANGE | change, "B") == text
+
+
+def test_choice_table_names_a_model_for_each_device_or_none():
+    errors = {"characters": [1, 0, 2]}
+    scored = {"errors": errors, "lengths": {"characters": [10, 10, 10]}}
+    worse = scored | {"errors": {"characters": [2, 1, 3]}}
+    small = result("student-a") | {"label": "a <small>", "result": worse}
+    large = result("teacher") | {"label": "teacher", "result": scored}
+    page = report.choice_table({"1 kB": small, "1 byte": None, "all": large}, large, "models")
+    cells = Reader(page).cells
+    assert cells[4] == "beside teacher"
+    assert cells[6:9] == ["1 kB", "a <small>", "900"]
+    assert cells[10:12] == ["+10.0 (+10.0 to +10.0)", "ltt transcribe models/student-a speech.wav"]
+    assert cells[12:14] == ["1 byte", "none is as small"]
+    assert cells[22] == "+0.0 (+0.0 to +0.0): not certain"

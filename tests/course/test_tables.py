@@ -1,12 +1,13 @@
 """Tables of what was measured elsewhere: one file, and pages that say the same."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
 
 from lttlib import Error, course
-from lttlib.course import tables
+from lttlib.course import experiments, tables
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 
@@ -51,6 +52,94 @@ def test_row_that_does_not_fit_is_refused(file):
     path = file(rows=[["big"]])
     with pytest.raises(Error, match="do not fit"):
         tables.measured_tables(path)
+
+
+@pytest.mark.parametrize(
+    ("changes", "problem"),
+    [
+        ({"chapter": "Nowhere"}, "names no chapter"),
+        ({"figures": [["a.png", ""]]}, "figure without a text"),
+        ({"origin": TABLE["origin"] | {"when": "once"}}, "origin of other names"),
+        ({"rows": [["{nothing|big|LER (%)}", 1]]}, "repeats 'nothing'"),
+        ({"rows": [["{models|huge|LER (%)}", 1]]}, "not one cell of 'huge'"),
+    ],
+)
+def test_table_that_promises_what_is_not_there_is_refused(file, changes, problem):
+    path = file(**changes)
+    with pytest.raises(Error, match=problem):
+        tables.measured_tables(path)
+
+
+def test_cell_repeats_what_another_one_says(file):
+    path = file(rows=[["big", 1.5], ["again", "LER {models|big|LER (%)} %"]])
+    assert tables.measured_tables(path)["models"].rows[1][1] == "LER 1.5 %"
+
+
+def test_results_have_chapters_notes_pictures_and_commands(file):
+    text = "what one sees"
+    file(chapter="Students", note="A note.", figures=[["a.png", text]])
+    page = tables.results_page()
+    order = ["# Results", "## Students", "### Two models", "A note.", "| big | 1.5 |"]
+    order += [f"![{text}](figures/a.png)", "machine two cores", "```\nltt run\n```"]
+    places = [page.index(part) for part in order]
+    assert places == sorted(places)
+    assert "## Teachers" not in page
+
+
+def number(cell):
+    return float(cell.replace(",", ""))
+
+
+def test_frontier_in_bold_is_that_of_its_numbers():
+    for name in ("frontier-digits", "frontier-ljspeech"):
+        rows, bold = tables._models(course.measured(name))
+        assert experiments.pareto_front(rows) == bold
+
+
+def test_plan_follows_from_the_slopes_of_what_was_measured():
+    growth, plan = course.measured("growth"), course.measured("plan")
+
+    def slope(column):
+        index = growth.columns.index(column)
+        (x, y), (later_x, later_y) = [(number(r[0]), number(r[index])) for r in growth.rows[1:]]
+        return (later_y - y) / (later_x - x)
+
+    step = number(
+        course.measured("speed").value(
+            "training step, 23.6 M; the stock recipe of Keras, float32", "ours (ms)"
+        )
+    )
+    for column, minutes in [("100 h of speech", 6000), ("960 h of speech", 57600)]:
+        hours = {
+            "records on two cores (hours)": minutes * slope("prepare (s)") / 3600,
+            "records (GB)": minutes * slope("records (MB)") / 1000,
+            "teacher of 237,869 parameters on two cores (hours)": 20
+            * minutes
+            * slope("train (s)")
+            / 3600,
+            "teacher of 23.6 million parameters on two cores (hours)": 20
+            * (minutes / 60)
+            * step
+            / 1000
+            / 160
+            * 3600,
+        }
+        for row, expected in hours.items():
+            assert number(plan.value(row, column)) == pytest.approx(expected, rel=0.05), row
+
+
+def test_frontiers_are_drawn_from_their_tables(tmp_path):
+    tables.draw_frontiers(tmp_path)
+    names = {path.name for path in tmp_path.iterdir()}
+    assert names == {"digits-frontier.png", "ljspeech-frontier.png"}
+
+
+def test_tables_in_short_are_those_that_readme_begins_with():
+    readme = (CHECKOUT / "README.md").read_text(encoding="utf-8")
+    names = re.findall(r"<!-- measured (\S+) -->", readme)
+    assert {"course", "in-short"} <= set(names)
+    for name in names:
+        assert f"### {course.measured(name).title}" in tables.results_page()
 
 
 def test_unknown_table_is_refused_with_the_names_that_there_are():
