@@ -7,7 +7,7 @@ CHECK := import sys, venv, ensurepip; sys.exit(not (3, 11) <= sys.version_info <
 PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3; do \
 	$$p -c "$(CHECK)" >/dev/null 2>&1 && { echo $$p; break; }; done)
 
-.PHONY: help install run test lint lab pages bench bench-env results clean
+.PHONY: help install run test lint lab pages bench bench-env results shipped clean
 help:           ## list what make can do (the default)
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:[^#]*##/\t/' | expand -t 12
 
@@ -45,6 +45,16 @@ bench-env:      ## make .venv-bench, with what `make bench` compares with: PyTor
 
 results: .venv  ## write RESULTS.md and the tables of README from notebooks/measured.json
 	.venv/bin/python -c "from lttlib.course.tables import write_pages; write_pages('.')"
+
+# Beside the models of quick, a teacher narrower than theirs, so that both files together stay below 80 kB.
+shipped: .venv  ## train the two small models of notebook 00, and write them to notebooks/shipped
+	.venv/bin/ltt run quick --only 01 --only 02 --only 04 --only 05
+	.venv/bin/ltt run quick --only 02 --reports narrow -p teacher narrow \
+		-p "filters=[80, 80, 80, 80, 80, 80, 80, 80, 80, 96]"
+	.venv/bin/python -c "from lttlib.course import experiments, profile_folder; \
+		home = profile_folder('quick'); scored = experiments.splits(home / 'records', ['test']); \
+		experiments.ship(home / 'models' / 'narrow', 'notebooks/shipped/teacher', scored); \
+		experiments.ship(home / 'models' / 'student-quantized4', 'notebooks/shipped/student', scored)"
 
 clean:          ## remove .venv and caches; data/ stays
 	rm -rf .venv .venv-bench *.egg-info .pytest_cache .ruff_cache

@@ -241,6 +241,7 @@ def test_conda_and_pip_install_the_same():
 
 
 PAGES = ["README.md", "CONTRIBUTING.md", "RESULTS.md", "notebooks/running.md", "data/README.md"]
+PAGES += ["notebooks/shipped/README.md", "notebooks/glossary.md", "notebooks/notation.md"]
 
 
 @pytest.mark.parametrize("page", PAGES)

@@ -15,8 +15,10 @@ from pathlib import Path
 from lttlib import Error, models, recognition, speech, training
 from lttlib.course.notebooks import require
 from lttlib.features import shards
-from lttlib.files import fingerprint, lock, parse_json, write_json
+from lttlib.files import atomic_write, fingerprint, lock, parse_json, write_json
+from lttlib.models.folder import PACKED_FILE
 from lttlib.network.distribution import is_chief
+from lttlib.network.quantization import quantize_kernels
 from lttlib.training.checkpoint import run_fingerprint
 
 CORPUS_FILE = "corpus.json"  # beside the records of a profile: where their corpus is
@@ -165,6 +167,40 @@ def score(folder, scored, cores=None) -> dict:
         result = recognition.evaluate(model, utterances, cores=cores)
         results[split] = result | {"scored_on": hash_of_utterances(utterances)}
     return models.update_card(folder, results=results)
+
+
+def ship(folder, target, scored, bits=4, bucket_size=256) -> dict:
+    """Write a model of a run to a folder that stays with the project, packed, and score it there.
+
+    Parameters
+    ----------
+    folder : path-like
+        A packed file is copied; other weights are rounded.
+    target : path-like
+    scored : dict
+        What `splits` returns.
+    bits, bucket_size : int
+        Of the rounding.
+
+    Returns
+    -------
+    dict: the card, with what its users need to know.
+    """
+    folder, target = Path(folder), Path(target)
+    card = models.read_card(folder)
+    metadata = {"technique": card["technique"], "bits": bits, "seed": card["seed"]}
+    if PACKED_FILE in card["files"]:
+        metadata["bits"] = card["bits"]
+        for name in card["files"]:
+            with atomic_write(target / name) as temporary:
+                temporary.write_bytes((folder / name).read_bytes())
+        models.write_card(target, parameters=card["parameters"], **metadata)
+    else:
+        model = models.load(folder)
+        quantize_kernels(model.network, bits, bucket_size)
+        metadata["technique"] += ", rounded after training"
+        models.save(target, model, **metadata)
+    return score(target, scored)
 
 
 def hash_of_utterances(utterances) -> str:

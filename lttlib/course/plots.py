@@ -41,21 +41,24 @@ STYLE = {
     "legend.frameon": False,
 }
 
-# Of classes in `posteriors`.
-KIND_COLOURS = {"vowel": "red", "consonant": "blue", "space": "green"}
-
 RECORDER = Path(__file__).with_name("recorder.js")
+
 ONLY_LIVE = "Interactive: open this notebook in JupyterLab."
 
 DESCRIPTIONS = weakref.WeakKeyDictionary()  # of figures, as `describe` was given them
 
+# Of classes in `posteriors`.
+KIND_COLOURS = {"vowel": "red", "consonant": "blue", "space": "green"}
+
 # Where a name may stand beside its point, in points of 1/72 inch: the nearest places first.
 DISTANCES = ((5, 5), (5, 16), (14, 26), (30, 14), (40, 34), (10, 48), (70, 20), (60, 60))
+
 PLACES = [
     (sign_x * x, sign_y * y)
     for x, y in DISTANCES
     for sign_x, sign_y in ((-1, -1), (1, 1), (-1, 1), (1, -1))
 ]
+
 LETTER_WIDTH = 0.602  # of DejaVu Sans Mono, as a share of its size
 
 
@@ -163,13 +166,6 @@ def posteriors(axes, probabilities, classes, seconds_per_frame: float) -> None:
     axes.legend(**below)
 
 
-def _kind_of(character):
-    """The kind of a class that has a colour of its own."""
-    if character == " ":
-        return "space"
-    return "vowel" if character in "AEIOUY" else "consonant"
-
-
 def error_bars(axes, names, rates, intervals, unit: str = "LER (%)") -> None:
     """Error rates as horizontal bars with their 95 % intervals and numbers; the first name on top.
 
@@ -253,10 +249,43 @@ def record(draw, sampling_rate: int):
     display(recorder, output)
 
 
+def describe(artist, text: str) -> None:
+    """Give a figure a text for those who do not see it, instead of its titles and labels.
+
+    Parameters
+    ----------
+    artist : matplotlib.figure.Figure or matplotlib.axes.Axes
+        The figure, or anything in it.
+    text : str
+        What one sees: what is high, where it falls, which is the largest.
+    """
+    DESCRIPTIONS[artist.get_figure(root=True)] = text
+
+
+def alt_text(figure) -> str:
+    """What a figure shows, in words: what `describe` was given, else its titles and labels."""
+    if figure in DESCRIPTIONS:
+        return DESCRIPTIONS[figure]
+    sentences = [figure.get_suptitle()]
+    for axes in figure.axes:
+        sentences += [axes.get_title(place) for place in ("left", "center", "right")]
+        labels = {"Across": axes.get_xlabel(), "Up": axes.get_ylabel()}
+        named = [f"{way}: {label}" for way, label in labels.items() if label]
+        sentences += named
+    sentences = [" ".join(sentence.split()).rstrip(".") for sentence in sentences]
+    # Panels may share a label.
+    return ". ".join(dict.fromkeys(filter(None, sentences))) or "A figure without a title"
+
+
+def _kind_of(character):
+    """The kind of a class that has a colour of its own."""
+    if character == " ":
+        return "space"
+    return "vowel" if character in "AEIOUY" else "consonant"
+
+
 def lattice(axes, shares, symbols, path) -> None:
     """CTC's lattice: dots for places of a text in each frame, its arrows, and one alignment.
-def frontier(axes, rows, front, cost: str = "bytes", rate: str = "LER", also=()) -> None:
-    """Models by cost and error rate; those of the frontier are joined, and named.
 
     Parameters
     ----------
@@ -293,32 +322,14 @@ def _targets(symbols, place):
     if beyond < len(symbols) and symbols[beyond] not in (symbols[0], symbols[place]):
         targets.append(beyond)
     return [target for target in targets if target < len(symbols)]
-def describe(artist, text: str) -> None:
-    """Give a figure a text for those who do not see it, instead of its titles and labels.
+
+
+def frontier(axes, rows, front, cost: str = "bytes", rate: str = "LER", also=()) -> None:
+    """Models by cost and error rate; those of the frontier are joined, and named.
 
     Parameters
     ----------
-    artist : matplotlib.figure.Figure or matplotlib.axes.Axes
-        The figure, or anything in it.
-    text : str
-        What one sees: what is high, where it falls, which is the largest.
-    """
-    DESCRIPTIONS[artist.get_figure(root=True)] = text
-
-
-def alt_text(figure) -> str:
-    """What a figure shows, in words: what `describe` was given, else its titles and labels."""
-    if figure in DESCRIPTIONS:
-        return DESCRIPTIONS[figure]
-    sentences = [figure.get_suptitle()]
-    for axes in figure.axes:
-        sentences += [axes.get_title(place) for place in ("left", "center", "right")]
-        labels = {"Across": axes.get_xlabel(), "Up": axes.get_ylabel()}
-        named = [f"{way}: {label}" for way, label in labels.items() if label]
-        sentences += named
-    sentences = [" ".join(sentence.split()).rstrip(".") for sentence in sentences]
-    # Panels may share a label.
-    return ". ".join(dict.fromkeys(filter(None, sentences))) or "A figure without a title"
+    axes : matplotlib.axes.Axes
     rows : list of dict
         name (or label), and the cost and rate; models without a cost are left out.
     front : list of dict
@@ -439,7 +450,7 @@ def forest(axes, names, changes, unit: str) -> None:
         low, high = axes.get_xlim()
         axes.set_xscale("symlog", linthresh=5)
         axes.set_xlim(1.3 * low, 1.3 * high)
-        ticks = np.array([-80, -40, -20, -10, -5, 0, 5, 10, 20, 40, 80])
+        ticks = np.array([-40, -10, -5, 0, 5, 10, 40])
         axes.set_xticks(ticks[(ticks > low) & (ticks < high)])
         axes.xaxis.set_major_formatter("{x:g}")
         axes.set_xlabel(f"{unit} (logarithmic beyond 5)")
@@ -492,3 +503,166 @@ def _coloured_words(axes, height, said, written):
             color=COLOURS["black" if index in right else "red"],
         )
         column += len(word) + 1
+
+
+def grouped_bars(axes, groups, names) -> None:
+    """Bars side by side: a group for each name, in it a bar of each entry of `groups`.
+
+    Parameters
+    ----------
+    axes : matplotlib.axes.Axes
+    groups : dict of str to float array [names]
+        Heights, by what the legend says of them.
+    names : list of str
+    """
+    width = 0.8 / len(groups)
+    for number, (label, heights) in enumerate(groups.items()):
+        offset = (number - (len(groups) - 1) / 2) * width
+        axes.bar(np.arange(len(names)) + offset, heights, width, label=label)
+    axes.set_xticks(range(len(names)), names)
+    axes.legend(loc="upper right")
+
+
+def heat_map(axes, values, rows, columns, label: str = "", marks=None, numbers=False):
+    """A table of numbers as a picture; a colour bar where it has a label.
+
+    Parameters
+    ----------
+    axes : matplotlib.axes.Axes
+    values : float array [rows, columns]
+    rows, columns : list of str
+        Their names.
+    label : str
+        Of the colour bar.
+    marks : int array [rows], optional
+        A column of each row to be marked by a dot; -1: none.
+    numbers : bool
+        Write the values into the picture, in black or white, which can be read better.
+
+    Returns
+    -------
+    matplotlib.image.AxesImage
+    """
+    image = axes.imshow(values, aspect="auto")
+    axes.set_xticks(range(len(columns)), columns)
+    axes.set_yticks(range(len(rows)), rows)
+    axes.spines[:].set_visible(False)
+    if label:
+        axes.figure.colorbar(image, ax=axes, label=label, pad=0.02)
+    if marks is not None:
+        marked = np.flatnonzero(np.asarray(marks) >= 0)
+        axes.plot(np.asarray(marks)[marked], marked, ".", color=COLOURS["orange"])
+    if numbers:
+        for (row, column), value in np.ndenumerate(values):
+            # Rec. 709: what the eye sees of red, green and blue.
+            light = image.to_rgba(value)[:3] @ np.array([0.2126, 0.7152, 0.0722])
+            colour = "black" if light > 0.45 else "white"
+            options = {"ha": "center", "va": "center", "color": colour}
+            axes.text(column, row, f"{value:.1f}", **options)
+    return image
+
+
+def posterior_rows(rows, classes, seconds_per_frame: float, seconds: float = 4.0):
+    """Several networks on one utterance, one under the other, as `posteriors` draws each.
+
+    Parameters
+    ----------
+    rows : dict of str to float array [frames, classes]
+        Probabilities, by the name of what gives them.
+    classes : sequence of str
+        Names of all classes but the blank.
+    seconds_per_frame : float
+    seconds : float
+        How much of the utterance is shown: more is too narrow to read.
+
+    Returns
+    -------
+    matplotlib.figure.Figure, array of its axes
+    """
+    size = (10, 1.7 * len(rows) + 0.6)
+    figure, all_axes = plt.subplots(len(rows), figsize=size, sharex=True, squeeze=False)
+    for axes, (name, probabilities) in zip(all_axes[:, 0], rows.items(), strict=True):
+        posteriors(axes, probabilities, classes, seconds_per_frame)
+        axes.set_xlim(0, min(len(probabilities) * seconds_per_frame, seconds))
+        axes.set_ylabel(name)
+        for text in axes.texts:
+            text.set_clip_on(True)
+        if axes.get_legend() and axes is not all_axes[-1, 0]:
+            axes.get_legend().remove()
+    all_axes[-1, 0].set_xlabel("time (s)")
+    return figure, all_axes[:, 0]
+
+
+def table(columns, rows):
+    """Rows of text and numbers as a table under a cell.
+
+    Parameters
+    ----------
+    columns : list of str
+    rows : list of list
+        As many entries as there are columns.
+
+    Returns
+    -------
+    IPython.display.Markdown
+    """
+    from IPython.display import Markdown
+
+    lines = [columns, ["---"] * len(columns), *rows]
+    return Markdown("\n".join(f"| {' | '.join(map(str, cells))} |" for cells in lines))
+
+
+def level_histogram(axes, values, levels) -> None:
+    """Histogram of weights on the scale of their bucket, and lines where levels lie.
+
+    Parameters
+    ----------
+    axes : matplotlib.axes.Axes
+    values : float array
+        From 0, the least weight of a bucket, to 1, its largest.
+    levels : dict of str to sequence of float
+        Sets of levels by name, at most three.
+    """
+    axes.hist(np.ravel(values), bins=60, range=(0, 1), color="0.82")
+    styles = zip(("orange", "blue", "black"), ("--", "-", ":"), strict=True)
+    for (name, places), (colour, dashes) in zip(levels.items(), styles, strict=False):
+        for number, place in enumerate(places):
+            label = None if number else name
+            axes.axvline(place, color=COLOURS[colour], linestyle=dashes, label=label)
+    axes.legend(loc="center left", bbox_to_anchor=(1, 0.5))
+
+
+def labelled_curve(axes, x, y, texts, name: str) -> None:
+    """A curve with a dot at each of its points, and a text at each dot.
+
+    Parameters
+    ----------
+    axes : matplotlib.axes.Axes
+    x, y : sequence of float
+    texts : sequence
+        What stands at each point.
+    name : str
+        Of the curve, for a legend.
+    """
+    (line,) = axes.plot(x, y, marker="o", label=name)
+    for place, height, text in zip(x, y, texts, strict=True):
+        axes.annotate(
+            f"{text}",
+            (place, height),
+            xytext=(4, 4),
+            textcoords="offset points",
+            color=line.get_color(),
+            fontsize=9,
+        )
+
+
+def log_scales(axes) -> None:
+    """Logarithmic scales with plain numbers at 1, 2 and 5; linear where a curve comes to 0."""
+    for name, axis in (("x", axes.xaxis), ("y", axes.yaxis)):
+        values = [getattr(line, f"get_{name}data")() for line in axes.lines]
+        if np.concatenate(values).min() <= 0:
+            continue
+        axes.set(**{f"{name}scale": "log"})
+        axis.set_major_locator(plt.LogLocator(subs=(1, 2, 5)))
+        axis.set_major_formatter("{x:g}")
+        axis.set_minor_formatter("")

@@ -11,6 +11,7 @@ from lttlib.recognition.transcribe import (
     compute_logits,
     decode,
     file_logits,
+    logits_of,
     real_time_factor,
     transcribe,
     transcribe_features,

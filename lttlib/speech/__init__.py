@@ -10,5 +10,6 @@ __getattr__, __dir__ = import_lazily(
         "corpus": "fetch_corpus get_corpus synthesise_corpus",
         "datasets": "CORPORA",
         "layout": "CorpusError Utterance read_corpus write_chapter",
+        "synthesis": "sample_sentence say",
     },
 )

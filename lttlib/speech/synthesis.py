@@ -6,6 +6,7 @@ whatever the seed or the size of a corpus. A timbre belongs to one split as well
 timbre, an accent, a rate and a pitch, and keeps its distance to the microphone and its noise.
 """
 
+import itertools
 import re
 import zlib
 from dataclasses import dataclass
@@ -211,6 +212,36 @@ def synthesise(split, minutes, speakers, seed):
                 yield speaker, wave, sentence
                 if samples >= share:  # of this speaker and those before
                     break
+
+
+def say(sentences, split="test", seed=0):
+    """Speak sentences of your own, each in the next voice of `split`, as those of a corpus sound.
+
+    Parameters
+    ----------
+    sentences : iterable of str
+    split : {"train", "dev", "test"}
+    seed : int
+        Of the voices, their noise and their pauses.
+
+    Yields
+    ------
+    numpy.ndarray, float32 [samples]
+        At 16 kHz, in [-0.9, 0.9].
+
+    Raises
+    ------
+    RuntimeError
+        If espeak-ng fails.
+    """
+    generator = np.random.default_rng([seed, SPLITS.index(split)])
+    count = len(VARIANTS[split]) * len(ACCENTS)
+    names = itertools.cycle(_voice_names(split, count, generator))
+    with espeak.espeak_process() as speak:
+        for sentence in sentences:
+            voice = _draw_voice(next(names), generator)
+            wave = _speak(speak, sentence.lower(), voice)
+            yield _add_noise_and_pauses(wave, voice, generator)
 
 
 def _voice_names(split, count, generator):

@@ -282,6 +282,24 @@ def test_score_computes_features_in_as_many_processes_as_cores(
     assert card["results"]["dev"]["cores"] == cores
 
 
+def test_shipped_model_is_packed_and_its_card_is_of_what_was_written(experiment, scored, tmp_path):
+    folder, _, trained = experiment
+    card = experiments.ship(folder, tmp_path / "teacher", scored, bits=3, bucket_size=32)
+    assert card == read_card(tmp_path / "teacher")
+    assert (card["bits"], card["seed"], card["name"]) == (3, 3, "teacher")
+    assert card["technique"] == f"{trained['technique']}, rounded after training"
+    packed_file = tmp_path / "teacher" / "packed.safetensors"
+    model = Model(*packed.load(packed_file))
+    assert without_time(card["results"]) == expected(model, scored)
+
+    # What is packed already is copied.
+    again = experiments.ship(tmp_path / "teacher", tmp_path / "copy", scored, bits=1)
+    assert (tmp_path / "copy" / packed_file.name).read_bytes() == packed_file.read_bytes()
+    assert again["fingerprint"] == card["fingerprint"]
+    assert (again["bits"], again["technique"]) == (3, card["technique"])
+    assert again["parameters"] == card["parameters"]
+
+
 # Numbers that are of something else
 
 

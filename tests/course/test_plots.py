@@ -4,14 +4,24 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import matplotlib
-
-matplotlib.use("Agg")
-
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 
 from lttlib.course import plots
+
+matplotlib.use("Agg")
+
+MODELS = [
+    {"name": "tiny", "bytes": 1000, "LER": 20.0},
+    {"name": "beaten", "bytes": 1100, "LER": 21.0},
+    {"name": "small", "bytes": 1050, "LER": 10.0},
+    {"name": "smaller than large", "bytes": 1080, "LER": 9.5},
+    {"name": "large", "bytes": 9000, "LER": 1.0},
+    {"name": "without a size", "bytes": None, "LER": 0.5},
+]
+
+FRONT = [MODELS[0], MODELS[2], MODELS[3], MODELS[4]]
 
 
 @pytest.fixture
@@ -30,44 +40,6 @@ def test_posteriors_have_letters_over_the_frame_in_which_they_begin_to_lead(axes
     marks = [(text.get_text(), round(text.xy[0], 3)) for text in axes.texts]
     assert marks == [("A", 0.03), ("A", 0.09), ("·", 0.11)]
     assert len(axes.lines) == 2 and axes.get_xlim() == (0, pytest.approx(0.14))
-
-
-def test_posteriors_tell_vowels_consonants_space_and_blank_apart_in_colour_and_legend(axes):
-    classes = ["A", "E", "B", " "]
-    plots.posteriors(axes, np.eye(5), classes, 0.02)
-    vowel, other_vowel, consonant, space = [line.get_color() for line in axes.lines]
-    assert vowel == other_vowel and len({vowel, consonant, space}) == 3
-    legend = [text.get_text() for text in axes.get_legend().get_texts()]
-    assert sorted(legend) == ["blank", "consonant", "space", "vowel"]
-    letters = {text.get_text(): text.get_color() for text in axes.texts}
-    assert letters == {"A": vowel, "E": vowel, "B": consonant, "·": space}
-
-
-def arrows_of(text, shares, path):
-    """The arrows of a lattice, (frame, place) to (frame, place)."""
-    _, axes = plt.subplots()
-    plots.lattice(axes, np.array(shares), list(text), path)
-    arrows = {(tuple(arrow.xyann), tuple(arrow.xy)) for arrow in axes.texts}
-    (marked,) = axes.lines
-    assert marked.get_ydata().tolist() == path
-    (dots,) = axes.collections
-    assert len(dots.get_offsets()) == np.count_nonzero(shares)
-    plt.close()
-    return arrows
-
-
-def test_lattice_has_an_arrow_for_each_way_to_stay_go_on_or_jump():
-    full = np.ones((2, 5))
-    arrows = arrows_of("-A-B-", full, [1, 3])
-    steps = [(0, 0), (0, 1), (1, 1), (1, 2), (1, 3), (2, 2), (2, 3), (3, 3), (3, 4), (4, 4)]
-    assert arrows == {((1, start), (2, end)) for start, end in steps}
-
-
-def test_lattice_has_no_jump_between_equal_letters_and_no_arrow_to_what_is_impossible():
-    full = np.ones((2, 5))
-    assert ((1, 1), (2, 3)) not in arrows_of("-A-A-", full, [1, 2])
-    full[1, 4] = 0
-    assert ((1, 3), (2, 4)) not in arrows_of("-A-B-", full, [1, 2])
 
 
 def test_specshow_has_time_to_the_right_and_its_channels_or_a_scale_upwards(axes):
@@ -188,15 +160,42 @@ def test_recorder_is_shipped_with_the_library():
     assert plots.RECORDER.read_text(encoding="utf-8").endswith("export default { render };\n")
 
 
-MODELS = [
-    {"name": "tiny", "bytes": 1000, "LER": 20.0},
-    {"name": "beaten", "bytes": 1100, "LER": 21.0},
-    {"name": "small", "bytes": 1050, "LER": 10.0},
-    {"name": "smaller than large", "bytes": 1080, "LER": 9.5},
-    {"name": "large", "bytes": 9000, "LER": 1.0},
-    {"name": "without a size", "bytes": None, "LER": 0.5},
-]
-FRONT = [MODELS[0], MODELS[2], MODELS[3], MODELS[4]]
+def test_posteriors_tell_vowels_consonants_space_and_blank_apart_in_colour_and_legend(axes):
+    classes = ["A", "E", "B", " "]
+    plots.posteriors(axes, np.eye(5), classes, 0.02)
+    vowel, other_vowel, consonant, space = [line.get_color() for line in axes.lines]
+    assert vowel == other_vowel and len({vowel, consonant, space}) == 3
+    legend = [text.get_text() for text in axes.get_legend().get_texts()]
+    assert sorted(legend) == ["blank", "consonant", "space", "vowel"]
+    letters = {text.get_text(): text.get_color() for text in axes.texts}
+    assert letters == {"A": vowel, "E": vowel, "B": consonant, "·": space}
+
+
+def arrows_of(text, shares, path):
+    """The arrows of a lattice, (frame, place) to (frame, place)."""
+    _, axes = plt.subplots()
+    plots.lattice(axes, np.array(shares), list(text), path)
+    arrows = {(tuple(arrow.xyann), tuple(arrow.xy)) for arrow in axes.texts}
+    (marked,) = axes.lines
+    assert marked.get_ydata().tolist() == path
+    (dots,) = axes.collections
+    assert len(dots.get_offsets()) == np.count_nonzero(shares)
+    plt.close()
+    return arrows
+
+
+def test_lattice_has_an_arrow_for_each_way_to_stay_go_on_or_jump():
+    full = np.ones((2, 5))
+    arrows = arrows_of("-A-B-", full, [1, 3])
+    steps = [(0, 0), (0, 1), (1, 1), (1, 2), (1, 3), (2, 2), (2, 3), (3, 3), (3, 4), (4, 4)]
+    assert arrows == {((1, start), (2, end)) for start, end in steps}
+
+
+def test_lattice_has_no_jump_between_equal_letters_and_no_arrow_to_what_is_impossible():
+    full = np.ones((2, 5))
+    assert ((1, 1), (2, 3)) not in arrows_of("-A-A-", full, [1, 2])
+    full[1, 4] = 0
+    assert ((1, 3), (2, 4)) not in arrows_of("-A-B-", full, [1, 2])
 
 
 def label_boxes(axes):
@@ -279,3 +278,63 @@ def test_words_that_were_not_said_are_red():
     assert [text.get_text() for text in words] == said.split() + "THE BAT SAT".split()
     assert red == ["BAT"]
     plt.close(figure)
+
+
+def test_grouped_bars_of_a_name_stand_around_its_place(axes):
+    plots.grouped_bars(axes, {"T = 1": [0.9, 0.1], "T = 4": [0.6, 0.4]}, ["A", "B"])
+    bars = [(bar.get_x() + bar.get_width() / 2, bar.get_height()) for bar in axes.patches]
+    np.testing.assert_allclose(bars, [(-0.2, 0.9), (0.8, 0.1), (0.2, 0.6), (1.2, 0.4)])
+    assert [label.get_text() for label in axes.get_xticklabels()] == ["A", "B"]
+    assert [text.get_text() for text in axes.get_legend().get_texts()] == ["T = 1", "T = 4"]
+
+
+def test_heat_map_has_numbers_that_can_be_read_on_their_colours_and_dots(axes):
+    values = np.array([[0.0, 1.0], [0.5, 0.2]])
+    image = plots.heat_map(axes, values, ["a", "b"], ["c", "d"], marks=[1, -1], numbers=True)
+    np.testing.assert_array_equal(image.get_array(), values)
+    texts = {text.get_position(): (text.get_text(), text.get_color()) for text in axes.texts}
+    assert texts[0, 0] == ("0.0", "white") and texts[1, 0] == ("1.0", "black")
+    (dots,) = axes.lines
+    assert dots.get_xydata().tolist() == [[1, 0]]
+
+
+def test_posterior_rows_have_one_row_for_each_network_over_the_same_time():
+    probabilities = np.full((20, 3), 1 / 3)
+    rows = {"student": probabilities, "teacher": probabilities}
+    figure, axes = plots.posterior_rows(rows, "AB", 0.1, seconds=1.5)
+    assert [item.get_ylabel() for item in axes] == ["student", "teacher"]
+    assert [item.get_xlim() for item in axes] == [(0, 1.5)] * 2
+    plt.close(figure)
+
+
+def test_table_has_a_line_for_each_row():
+    shown = plots.table(["form", "MB"], [["top4", 1.5], ["log8", 2]])
+    lines = ["| form | MB |", "| --- | --- |", "| top4 | 1.5 |", "| log8 | 2 |"]
+    assert shown.data.splitlines() == lines
+
+
+def test_level_histogram_counts_weights_and_draws_each_level_once(axes):
+    values = np.array([[0.0, 0.5], [0.5, 1.0]])
+    plots.level_histogram(axes, values, {"even": [0, 1], "fitted": [0.2, 0.5, 0.8]})
+    assert sum(patch.get_height() for patch in axes.patches) == 4
+    assert [line.get_xdata()[0] for line in axes.lines] == [0, 1, 0.2, 0.5, 0.8]
+    labels = [text.get_text() for text in axes.get_legend().get_texts()]
+    assert labels == ["even", "fitted"]
+
+
+def test_labelled_curve_has_a_text_at_each_point_in_the_colour_of_its_line(axes):
+    plots.labelled_curve(axes, [2, 3], [0.5, 0.25], [64, "all"], name="2 bits")
+    (line,) = axes.lines
+    assert line.get_label() == "2 bits"
+    assert [text.get_text() for text in axes.texts] == ["64", "all"]
+    assert [text.xy for text in axes.texts] == [(2, 0.5), (3, 0.25)]
+    assert {text.get_color() for text in axes.texts} == {line.get_color()}
+
+
+def test_log_scales_have_plain_numbers_and_are_linear_where_a_curve_comes_to_nothing(axes):
+    axes.plot([10, 200], [0, 30])
+    plots.log_scales(axes)
+    assert (axes.get_xscale(), axes.get_yscale()) == ("log", "linear")
+    axes.figure.draw_without_rendering()
+    labels = [label.get_text() for label in axes.get_xticklabels()]
+    assert {"10", "20", "50", "100", "200"} <= set(labels)

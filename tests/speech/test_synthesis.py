@@ -43,6 +43,7 @@ class SilentProcess:
     """In place of espeak-ng: a second of one value, and the names of the voices that spoke."""
 
     voices = []
+    texts = []
 
     def __enter__(self):
         return self.speak
@@ -52,6 +53,7 @@ class SilentProcess:
 
     def speak(self, text, voice, rate, pitch):
         self.voices.append(voice)
+        self.texts.append(text)
         return np.ones(22050, np.int16).tobytes()
 
 
@@ -81,3 +83,22 @@ def test_sentences_keep_to_their_split_and_use_every_letter_of_the_alphabet():
     assert 150 <= len(words) <= 300
     assert set("".join(words).upper()) == set(text.ALPHABET) - {" "}
     assert len(sentences["train"]) > 1000
+
+
+def test_own_sentences_are_said_in_small_letters_by_all_voices_of_a_split(monkeypatch):
+    monkeypatch.setattr(synthesis.espeak, "espeak_process", SilentProcess)
+    SilentProcess.voices.clear()
+    SilentProcess.texts.clear()
+    waves = list(synthesis.say(["TO BE", "Or not"] * 13, "dev"))
+    assert len(waves) == 26
+    assert all(wave.dtype == np.float32 and np.abs(wave).max() <= 0.9 for wave in waves)
+    assert SilentProcess.texts == ["to be", "or not"] * 13
+    assert {voice.split("+")[1] for voice in SilentProcess.voices} == set(synthesis.VARIANTS["dev"])
+    assert len(set(SilentProcess.voices)) == 24
+
+
+def test_own_sentences_sound_the_same_again_and_otherwise_with_another_seed():
+    first, again = (list(synthesis.say(["it rained"], "test", seed=1)) for _ in range(2))
+    (other,) = synthesis.say(["it rained"], "test", seed=2)
+    np.testing.assert_array_equal(first, again)
+    assert len(other) != len(first[0]) or not np.array_equal(other, first[0])
