@@ -201,3 +201,108 @@ def record(draw, sampling_rate: int):
 
     recorder.observe(show, names="samples")
     display(recorder, output)
+
+
+def grouped_bars(axes, groups, names) -> None:
+    """Bars side by side: a group for each name, in it a bar of each entry of `groups`.
+
+    Parameters
+    ----------
+    axes : matplotlib.axes.Axes
+    groups : dict of str to float array [names]
+        Heights, by what the legend says of them.
+    names : list of str
+    """
+    width = 0.8 / len(groups)
+    for number, (label, heights) in enumerate(groups.items()):
+        offset = (number - (len(groups) - 1) / 2) * width
+        axes.bar(np.arange(len(names)) + offset, heights, width, label=label)
+    axes.set_xticks(range(len(names)), names)
+    axes.legend()
+
+
+def heat_map(axes, values, rows, columns, label: str = "", marks=None, numbers=False):
+    """A table of numbers as a picture; a colour bar where it has a label.
+
+    Parameters
+    ----------
+    axes : matplotlib.axes.Axes
+    values : float array [rows, columns]
+    rows, columns : list of str
+        Their names.
+    label : str
+        Of the colour bar.
+    marks : int array [rows], optional
+        A column of each row to be marked by a dot; -1: none.
+    numbers : bool
+        Write the values into the picture, in black or white, which can be read better.
+
+    Returns
+    -------
+    matplotlib.image.AxesImage
+    """
+    image = axes.imshow(values, aspect="auto")
+    axes.set_xticks(range(len(columns)), columns)
+    axes.set_yticks(range(len(rows)), rows)
+    axes.spines[:].set_visible(False)
+    if label:
+        axes.figure.colorbar(image, ax=axes, label=label, pad=0.02)
+    if marks is not None:
+        marked = np.flatnonzero(np.asarray(marks) >= 0)
+        axes.plot(np.asarray(marks)[marked], marked, ".", color=COLOURS["orange"])
+    if numbers:
+        for (row, column), value in np.ndenumerate(values):
+            # Rec. 709: what the eye sees of red, green and blue.
+            light = image.to_rgba(value)[:3] @ np.array([0.2126, 0.7152, 0.0722])
+            colour = "black" if light > 0.45 else "white"
+            options = {"ha": "center", "va": "center", "color": colour}
+            axes.text(column, row, f"{value:.1f}", **options)
+    return image
+
+
+def posterior_rows(rows, classes, seconds_per_frame: float, seconds: float = 4.0):
+    """Several networks on one utterance, one under the other, as `posteriors` draws each.
+
+    Parameters
+    ----------
+    rows : dict of str to float array [frames, classes]
+        Probabilities, by the name of what gives them.
+    classes : sequence of str
+        Names of all classes but the blank.
+    seconds_per_frame : float
+    seconds : float
+        How much of the utterance is shown: more is too narrow to read.
+
+    Returns
+    -------
+    matplotlib.figure.Figure, array of its axes
+    """
+    size = (10, 1.7 * len(rows) + 0.6)
+    figure, all_axes = plt.subplots(len(rows), figsize=size, sharex=True, squeeze=False)
+    for axes, (name, probabilities) in zip(all_axes[:, 0], rows.items(), strict=True):
+        posteriors(axes, probabilities, classes, seconds_per_frame)
+        axes.set_xlim(0, min(len(probabilities) * seconds_per_frame, seconds))
+        axes.set_ylabel(name)
+        for text in axes.texts:
+            text.set_clip_on(True)
+    all_axes[-1, 0].set_xlabel("time (s)")
+    return figure, all_axes[:, 0]
+
+
+def table(columns, rows):
+    """Rows of text and numbers as a table under a cell.
+
+    Parameters
+    ----------
+    columns : list of str
+    rows : list of list
+        As many entries as there are columns.
+
+    Returns
+    -------
+    IPython.display.Markdown
+    """
+    from IPython.display import Markdown
+
+    lines = [columns, ["---"] * len(columns), *rows]
+    return Markdown("\n".join(f"| {' | '.join(map(str, cells))} |" for cells in lines))

@@ -109,3 +109,36 @@ def test_record_draws_a_recording_and_has_no_button_in_a_batch_run(monkeypatch):
 def test_recorder_is_shipped_with_the_library():
     assert plots.RECORDER.parent == Path(plots.__file__).parent
     assert plots.RECORDER.read_text(encoding="utf-8").endswith("export default { render };\n")
+
+
+def test_grouped_bars_of_a_name_stand_around_its_place(axes):
+    plots.grouped_bars(axes, {"T = 1": [0.9, 0.1], "T = 4": [0.6, 0.4]}, ["A", "B"])
+    bars = [(bar.get_x() + bar.get_width() / 2, bar.get_height()) for bar in axes.patches]
+    np.testing.assert_allclose(bars, [(-0.2, 0.9), (0.8, 0.1), (0.2, 0.6), (1.2, 0.4)])
+    assert [label.get_text() for label in axes.get_xticklabels()] == ["A", "B"]
+    assert [text.get_text() for text in axes.get_legend().get_texts()] == ["T = 1", "T = 4"]
+
+
+def test_heat_map_has_numbers_that_can_be_read_on_their_colours_and_dots(axes):
+    values = np.array([[0.0, 1.0], [0.5, 0.2]])
+    image = plots.heat_map(axes, values, ["a", "b"], ["c", "d"], marks=[1, -1], numbers=True)
+    np.testing.assert_array_equal(image.get_array(), values)
+    texts = {text.get_position(): (text.get_text(), text.get_color()) for text in axes.texts}
+    assert texts[0, 0] == ("0.0", "white") and texts[1, 0] == ("1.0", "black")
+    (dots,) = axes.lines
+    assert dots.get_xydata().tolist() == [[1, 0]]
+
+
+def test_posterior_rows_have_one_row_for_each_network_over_the_same_time():
+    probabilities = np.full((20, 3), 1 / 3)
+    rows = {"student": probabilities, "teacher": probabilities}
+    figure, axes = plots.posterior_rows(rows, "AB", 0.1, seconds=1.5)
+    assert [item.get_ylabel() for item in axes] == ["student", "teacher"]
+    assert [item.get_xlim() for item in axes] == [(0, 1.5)] * 2
+    plt.close(figure)
+
+
+def test_table_has_a_line_for_each_row():
+    shown = plots.table(["form", "MB"], [["top4", 1.5], ["log8", 2]])
+    lines = ["| form | MB |", "| --- | --- |", "| top4 | 1.5 |", "| log8 | 2 |"]
+    assert shown.data.splitlines() == lines
