@@ -285,6 +285,8 @@ def posterior_rows(rows, classes, seconds_per_frame: float, seconds: float = 4.0
         axes.set_ylabel(name)
         for text in axes.texts:
             text.set_clip_on(True)
+        if axes.get_legend() and axes is not all_axes[-1, 0]:
+            axes.get_legend().remove()
     all_axes[-1, 0].set_xlabel("time (s)")
     return figure, all_axes[:, 0]
 
