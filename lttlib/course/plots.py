@@ -218,7 +218,7 @@ def grouped_bars(axes, groups, names) -> None:
         offset = (number - (len(groups) - 1) / 2) * width
         axes.bar(np.arange(len(names)) + offset, heights, width, label=label)
     axes.set_xticks(range(len(names)), names)
-    axes.legend()
+    axes.legend(loc="upper right")
 
 
 def heat_map(axes, values, rows, columns, label: str = "", marks=None, numbers=False):
