@@ -201,3 +201,47 @@ def record(draw, sampling_rate: int):
 
     recorder.observe(show, names="samples")
     display(recorder, output)
+
+
+def level_histogram(axes, values, levels) -> None:
+    """Histogram of weights on the scale of their bucket, and lines where levels lie.
+
+    Parameters
+    ----------
+    axes : matplotlib.axes.Axes
+    values : float array
+        From 0, the least weight of a bucket, to 1, its largest.
+    levels : dict of str to sequence of float
+        Sets of levels by name, at most three.
+    """
+    axes.hist(np.ravel(values), bins=60, range=(0, 1), color="0.82")
+    styles = zip(("orange", "blue", "black"), ("--", "-", ":"), strict=True)
+    for (name, places), (colour, dashes) in zip(levels.items(), styles, strict=False):
+        for number, place in enumerate(places):
+            label = None if number else name
+            axes.axvline(place, color=COLOURS[colour], linestyle=dashes, label=label)
+    axes.legend(loc="center left", bbox_to_anchor=(1, 0.5))
+
+
+def labelled_curve(axes, x, y, texts, name: str) -> None:
+    """A curve with a dot at each of its points, and a text at each dot.
+
+    Parameters
+    ----------
+    axes : matplotlib.axes.Axes
+    x, y : sequence of float
+    texts : sequence
+        What stands at each point.
+    name : str
+        Of the curve, for a legend.
+    """
+    (line,) = axes.plot(x, y, marker="o", label=name)
+    for place, height, text in zip(x, y, texts, strict=True):
+        axes.annotate(
+            f"{text}",
+            (place, height),
+            xytext=(4, 4),
+            textcoords="offset points",
+            color=line.get_color(),
+            fontsize=9,
+        )

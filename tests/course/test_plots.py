@@ -109,3 +109,21 @@ def test_record_draws_a_recording_and_has_no_button_in_a_batch_run(monkeypatch):
 def test_recorder_is_shipped_with_the_library():
     assert plots.RECORDER.parent == Path(plots.__file__).parent
     assert plots.RECORDER.read_text(encoding="utf-8").endswith("export default { render };\n")
+
+
+def test_level_histogram_counts_weights_and_draws_each_level_once(axes):
+    values = np.array([[0.0, 0.5], [0.5, 1.0]])
+    plots.level_histogram(axes, values, {"even": [0, 1], "fitted": [0.2, 0.5, 0.8]})
+    assert sum(patch.get_height() for patch in axes.patches) == 4
+    assert [line.get_xdata()[0] for line in axes.lines] == [0, 1, 0.2, 0.5, 0.8]
+    labels = [text.get_text() for text in axes.get_legend().get_texts()]
+    assert labels == ["even", "fitted"]
+
+
+def test_labelled_curve_has_a_text_at_each_point_in_the_colour_of_its_line(axes):
+    plots.labelled_curve(axes, [2, 3], [0.5, 0.25], [64, "all"], name="2 bits")
+    (line,) = axes.lines
+    assert line.get_label() == "2 bits"
+    assert [text.get_text() for text in axes.texts] == ["64", "all"]
+    assert [text.xy for text in axes.texts] == [(2, 0.5), (3, 0.25)]
+    assert {text.get_color() for text in axes.texts} == {line.get_color()}
