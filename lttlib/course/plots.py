@@ -245,3 +245,15 @@ def labelled_curve(axes, x, y, texts, name: str) -> None:
             color=line.get_color(),
             fontsize=9,
         )
+
+
+def log_scales(axes) -> None:
+    """Logarithmic scales with plain numbers at 1, 2 and 5; linear where a curve comes to 0."""
+    for name, axis in (("x", axes.xaxis), ("y", axes.yaxis)):
+        values = [getattr(line, f"get_{name}data")() for line in axes.lines]
+        if np.concatenate(values).min() <= 0:
+            continue
+        axes.set(**{f"{name}scale": "log"})
+        axis.set_major_locator(plt.LogLocator(subs=(1, 2, 5)))
+        axis.set_major_formatter("{x:g}")
+        axis.set_minor_formatter("")

@@ -127,3 +127,12 @@ def test_labelled_curve_has_a_text_at_each_point_in_the_colour_of_its_line(axes)
     assert [text.get_text() for text in axes.texts] == ["64", "all"]
     assert [text.xy for text in axes.texts] == [(2, 0.5), (3, 0.25)]
     assert {text.get_color() for text in axes.texts} == {line.get_color()}
+
+
+def test_log_scales_have_plain_numbers_and_are_linear_where_a_curve_comes_to_nothing(axes):
+    axes.plot([10, 200], [0, 30])
+    plots.log_scales(axes)
+    assert (axes.get_xscale(), axes.get_yscale()) == ("log", "linear")
+    axes.figure.draw_without_rendering()
+    labels = [label.get_text() for label in axes.get_xticklabels()]
+    assert {"10", "20", "50", "100", "200"} <= set(labels)
