@@ -8,7 +8,7 @@ import numpy as np
 from lttlib import Error, ceil_div
 from lttlib.features.audio import audio_seconds, load_audio, stream_audio
 from lttlib.features.examples import make_examples, workers
-from lttlib.features.normalisation import WINDOW_SECONDS
+from lttlib.features.normalisation import WINDOW_SECONDS, find_speech
 from lttlib.features.spectral import DELTA_WIDTH, extract
 from lttlib.files import printable, progress
 from lttlib.recognition.decoders import make_decoder
@@ -17,9 +17,10 @@ from lttlib.recognition.greedy import greedy
 CHUNK_UTTERANCES = 256  # utterances whose features are held at a time
 SURE = 30.0  # logit of a class, beside 0 of all others, that no decoder doubts
 BLOCK_SECONDS = 0.16  # of the logits of a stream that are computed at a time
-# Of a long file: with them the window of the normalisation lies around each block.
-FILE_BLOCK_SECONDS = 5.0
-FILE_AHEAD_SECONDS = (WINDOW_SECONDS - FILE_BLOCK_SECONDS) / 2
+# A long file is cut in pauses of at least this length, into parts of at least that.
+PAUSE_SECONDS = 0.2
+PART_SECONDS = 1.5
+BLOCKS_PER_SECOND = 50  # of which it is asked whether they are speech
 
 
 def transcribe(model, path, decoder=greedy) -> str:
@@ -47,8 +48,9 @@ def transcribe(model, path, decoder=greedy) -> str:
 def file_logits(model, path):
     """Return the logits of a sound file: float32 array [frames, classes].
 
-    Of one that is longer than the window of the normalisation, a block at a time, in memory that
-    does not grow with it.
+    One that is longer than the window of the normalisation is cut in its pauses
+    (`split_at_pauses`), and each part is heard by itself, as another voice may speak there. Where
+    it was cut, a space stands. Memory does not grow with the file.
     """
     check_letters(model)
     config = model.feature_config
@@ -56,11 +58,93 @@ def file_logits(model, path):
         wave = load_audio(path, config.sampling_rate)
         (logits,) = logits_of(model, [extract(wave, config)])
         return logits
-    stream = LogitStream(model, FILE_BLOCK_SECONDS, FILE_AHEAD_SECONDS)
+
+    unit = config.hop_length * model.stride  # samples of a frame of logits
     pieces = stream_audio(path, config.sampling_rate)
-    blocks = [stream.accept_waveform(wave) for wave in pieces]
-    blocks.append(stream.accept_waveform([], last=True))
+    blocks = []
+    for part in split_at_pauses(pieces, config.sampling_rate, unit):
+        (logits,) = logits_of(model, [extract(part, config)])
+        blocks.append(logits)
+
+    # The features of a part have one frame more than it: that of its end. Of the last two a letter
+    # stays, and the next part begins with a space, unless it begins with a letter.
+    blank = len(model.alphabet)
+    space = np.zeros(blank + 1, np.float32)
+    space[model.alphabet.find(" ")] = SURE  # the blank, if there is no space
+    for number in range(len(blocks) - 1):
+        *_, previous, last = blocks[number]
+        if previous.argmax() == blank:
+            previous[:] = last
+        blocks[number] = blocks[number][:-1]
+        first = blocks[number + 1][0]
+        if first.argmax() == blank:
+            first[:] = space
     return np.concatenate(blocks)
+
+
+def split_at_pauses(pieces, sampling_rate: int, unit: int = 1):
+    """Cut a long recording in the middle of its pauses.
+
+    Where nobody pauses for as long as the window of the normalisation, it is cut where it is
+    softest, in the second half of that window.
+
+    Parameters
+    ----------
+    pieces : iterable of float array [samples]
+        Pieces of any lengths that follow one another.
+    sampling_rate : int
+        Hz.
+    unit : int
+        The lengths of all parts but the last are multiples of this number of samples.
+
+    Yields
+    ------
+    float array [samples]
+        Parts of at least `PART_SECONDS`, but for the last; as long as the window at most.
+    """
+    window = round(WINDOW_SECONDS * sampling_rate)
+    wave = np.zeros(0, np.float32)
+    for piece in pieces:
+        wave = np.concatenate([wave, piece])
+        while len(wave) > window:
+            start = 0
+            for cut in _cuts(wave[:window], sampling_rate, unit):
+                yield wave[start:cut]
+                start = cut
+            wave = wave[start:]
+
+    # What remains may have pauses, too, but has to be cut nowhere.
+    start = 0
+    for cut in _cuts(wave, sampling_rate, unit, must_cut=False):
+        yield wave[start:cut]
+        start = cut
+    yield wave[start:]
+
+
+def _cuts(wave, sampling_rate, unit, must_cut=True):
+    """Samples before which a wave is cut."""
+    length = sampling_rate // BLOCKS_PER_SECOND
+    blocks = wave[: len(wave) // length * length].reshape(-1, length)
+    power = np.square(blocks - wave.mean()).mean(axis=1, keepdims=True)
+    if not len(power):
+        return []
+    _, is_speech = find_speech(power, len(power))
+
+    # Each run of blocks that are no speech: its first, and the one after its last.
+    edges = np.flatnonzero(np.diff(is_speech, prepend=True, append=True))
+    pauses = edges.reshape(-1, 2)
+    pauses = pauses[np.diff(pauses)[:, 0] >= PAUSE_SECONDS * BLOCKS_PER_SECOND]
+    cuts = [0]
+    for middle in pauses.mean(axis=1) * length:
+        cut = int(middle) // unit * unit
+        if min(cut - cuts[-1], len(wave) - cut) >= PART_SECONDS * sampling_rate:
+            cuts.append(cut)
+    if len(cuts) > 1 or not must_cut:
+        return cuts[1:]
+
+    half = len(power) // 2
+    softest = half + np.argmin(power[half:])
+    return [int(softest + 0.5) * length // unit * unit]
 
 
 def check_letters(model) -> None:

@@ -12,7 +12,7 @@ import numpy as np
 import tensorflow as tf
 
 from lttlib import Error
-from lttlib.files import progress
+from lttlib.files import lock, progress
 from lttlib.network.convnet import output_lengths
 from lttlib.training.soft_targets import (
     ENCODINGS,
@@ -76,9 +76,15 @@ def write_guidance(records, teacher, folder, layer=None, encoding="float16", bat
     def run_teacher(batch):
         return teacher.outputs(batch, layer)
 
-    # One file for each shard: written unless it is whole and up to date.
+    # Of two processes that write to one folder, the second finds all done.
     folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
+    with lock(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        return _write_files(folder, records, common, run_teacher, batch_size)
+
+
+def _write_files(folder, records, common, run_teacher, batch_size):
+    """One file for each shard of records, written unless it is whole and up to date; totals."""
     totals = {"utterances": 0, "frames": 0, "bytes": 0, "files_made": 0}
     paths = set()
     shards = list(records.split_by_shard())
@@ -89,7 +95,7 @@ def write_guidance(records, teacher, folder, layer=None, encoding="float16", bat
         ids = {entry.id for entry in shard.entries}
         entries = valid_entries(path, metadata)
         if not ids <= entries.keys():
-            outputs = _encode_shard(shard, run_teacher, encoding, batch_size)
+            outputs = _encode_shard(shard, run_teacher, common["form"], batch_size)
             entries = write_file(path, metadata, outputs)
             totals["files_made"] += 1
         totals["utterances"] += len(ids)

@@ -8,7 +8,7 @@ from builders import NOISE_CONFIG, noise_model, noise_wave
 
 from lttlib.features import extract
 from lttlib.network import CONVS
-from lttlib.recognition import LogitStream, file_logits, greedy, timed_words
+from lttlib.recognition import LogitStream, greedy, timed_words
 
 # Not the function of this name.
 module = import_module("lttlib.recognition.transcribe")
@@ -71,20 +71,6 @@ def test_stream_writes_nothing_where_nothing_is_heard():
     hiss = np.random.default_rng(0).normal(size=5 * RATE) * 0.01
     logits = in_pieces(LogitStream(noise_model()), hiss, 1000)
     assert len(logits) and greedy([logits], [len(logits)]) == [""]
-
-
-def test_logits_of_a_short_file_are_those_of_its_features_and_of_a_long_one_a_stream(tmp_path):
-    import soundfile
-
-    model = noise_model()
-    for seconds in (3.0, 25.0):
-        wave = noise_wave(seconds)
-        path = tmp_path / f"{seconds}.wav"
-        soundfile.write(path, wave, RATE, subtype="FLOAT")
-        (whole,) = model.logits([extract(wave, NOISE_CONFIG)])
-        logits = file_logits(model, path)
-        assert logits.shape == whole.shape
-        np.testing.assert_allclose(logits, whole, atol=1e-4 if seconds == 3 else 3)
 
 
 def test_words_have_the_times_of_their_letters():
