@@ -366,3 +366,23 @@ def progress(items=None, **options):
             "ncols": 100,
         }
     return tqdm(items, leave=False, **timing, **options)
+
+
+@contextmanager
+def silent_stderr():
+    """Send file descriptor 2 nowhere: libraries in C++ write on it, past Python.
+
+    Where there is none, nothing is sent anywhere.
+    """
+    try:
+        stderr = os.dup(2)
+    except OSError:  # closed by whoever started this process
+        yield
+        return
+    try:
+        with open(os.devnull, "w") as nowhere:
+            os.dup2(nowhere.fileno(), 2)
+        yield
+    finally:
+        os.dup2(stderr, 2)
+        os.close(stderr)

@@ -20,6 +20,7 @@ from lttlib.files import (
     lock,
     parse_json,
     progress,
+    silent_stderr,
     temporary_folder,
     verify_checksum,
     with_checksum,
@@ -378,3 +379,17 @@ def test_json_has_lists_of_numbers_on_a_line_and_means_the_same(tmp_path, value,
     text = (tmp_path / "a.json").read_text("utf-8")
     assert json.loads(text) == value
     assert len(text.splitlines()) == lines, text
+
+
+def test_silent_stderr_hides_what_is_written_past_python_and_gives_stderr_back(capfd):
+    with silent_stderr():
+        os.write(2, b"of a library\n")
+    os.write(2, b"of ours\n")
+    assert capfd.readouterr().err == "of ours\n"
+
+
+def test_silent_stderr_does_without_a_stderr():
+    program = "import os; from lttlib.files import silent_stderr; os.close(2)\n"
+    program += "with silent_stderr(): print('done')"
+    command = [sys.executable, "-c", program]
+    assert subprocess.run(command, capture_output=True, text=True).stdout == "done\n"

@@ -4,5 +4,9 @@ from lttlib import import_lazily
 
 __getattr__, __dir__ = import_lazily(
     __name__,
-    {"recogniser": "Recogniser", "streaming": "StreamingRecogniser"},
+    {
+        "memory": "peak_memory",
+        "recogniser": "Recogniser",
+        "streaming": "StreamingRecogniser",
+    },
 )

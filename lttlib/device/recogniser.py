@@ -12,7 +12,7 @@ import numpy as np
 
 from lttlib import Error
 from lttlib.features.spectral import FeatureConfig
-from lttlib.files import parse_json, verify_checksum
+from lttlib.files import parse_json, silent_stderr, verify_checksum
 
 METADATA_FILE = "lttlib.json"  # in the archive
 # Of the unpacked metadata: an archive can hold gigabytes in a few bytes.
@@ -91,7 +91,8 @@ class Recogniser:
         shape = (1, *features.shape)
         if tuple(self._input["shape"]) != shape:
             interpreter.resize_tensor_input(index, shape)
-            interpreter.allocate_tensors()
+            with silent_stderr():  # it tells of XNNPACK, which computes for it
+                interpreter.allocate_tensors()
             self._input = interpreter.get_input_details()[0]
         interpreter.set_tensor(index, features[None])
         interpreter.invoke()

@@ -1,7 +1,10 @@
 """A trained network as a LiteRT file, for a device without TensorFlow (`device` runs it)."""
 
 import json
+import logging
+import warnings
 import zipfile
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,7 +15,7 @@ from lttlib import Error
 from lttlib.device.recogniser import METADATA_FILE
 from lttlib.features.examples import is_silent
 from lttlib.features.spectral import extract
-from lttlib.files import atomic_write, with_checksum
+from lttlib.files import atomic_write, silent_stderr, with_checksum
 from lttlib.models.folder import CARD_FILE, LITERT_FILE, write_card
 from lttlib.models.model import describe_model
 from lttlib.network.convnet import ConvBlock
@@ -117,7 +120,8 @@ def _convert_network(model, quantization, waves) -> bytes:
     logits = inference_function(model.network)
     function = tf.function(logits, input_signature=[signature])
     functions = [function.get_concrete_function()]
-    converter = tf.lite.TFLiteConverter.from_concrete_functions(functions)
+    with _quiet():
+        converter = tf.lite.TFLiteConverter.from_concrete_functions(functions)
 
     def calibration_inputs():
         for wave in waves:
@@ -130,7 +134,22 @@ def _convert_network(model, quantization, waves) -> bytes:
         converter.target_spec.supported_types = [tf.float16]
     if quantization == "int8":
         converter.representative_dataset = calibration_inputs
-    return converter.convert()
+    with _quiet():
+        return converter.convert()
+
+
+@contextmanager
+def _quiet():
+    """No reports of a conversion: those of Python's part go to absl's logger, others past it."""
+    logger = logging.getLogger("absl")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with silent_stderr(), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.setLevel(level)
 
 
 def inference_function(network):

@@ -2,9 +2,7 @@
 
 import functools
 import math
-import os
 from collections import defaultdict
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
@@ -12,6 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from lttlib.files import silent_stderr
 from lttlib.recognition.arpa import is_binary, read_lexicon, read_vocabulary, tidied
 from lttlib.recognition.greedy import DecodingError, collapse
 from lttlib.recognition.ngram import DAMAGES
@@ -441,7 +440,7 @@ def _run_kenlm(path, names):
     """Return flashlight's KenLM of a file."""
     flashlight = _import_flashlight()
     dictionary = flashlight.dictionary.Dictionary(names)
-    with _silence_stderr():
+    with silent_stderr():
         return flashlight.kenlm.KenLM(str(path), dictionary)
 
 
@@ -456,19 +455,6 @@ def _make_trie(words, model, alphabet):
     # Each inner node gets the best score under it: the search looks ahead.
     trie.smear(decoder.SmearingMode.MAX)
     return trie
-
-
-@contextmanager
-def _silence_stderr():
-    """Send file descriptor 2 nowhere: KenLM draws a progress bar on it, past Python."""
-    stderr = os.dup(2)
-    with open(os.devnull, "w") as nowhere:
-        os.dup2(nowhere.fileno(), 2)
-    try:
-        yield
-    finally:
-        os.dup2(stderr, 2)
-        os.close(stderr)
 
 
 def _import_flashlight():

@@ -53,6 +53,17 @@ def test_convert_in_every_quantization_is_smaller_and_nearly_the_same(tmp_path):
     assert min(of_8_bits) > differences["float16"], "they are not of 8 bits"
 
 
+def test_convert_and_the_first_logits_are_silent(tmp_path, capfd, caplog, recwarn):
+    """The converter reports to absl's logger and, past Python, to stderr; so does LiteRT."""
+    wave = noise_wave(1.0)
+    capfd.readouterr()
+    recwarn.clear()
+    convert(noise_model(), tmp_path / "a.tflite", "int8", [wave])
+    Recogniser(tmp_path / "a.tflite").logits([extract(wave, NOISE_CONFIG)])
+    assert capfd.readouterr().err == ""
+    assert not caplog.records and not recwarn.list
+
+
 def test_convert_takes_the_kernels_that_a_quantized_network_computes_with(tmp_path):
     model = noise_model()
     quantize_kernels(model.network, 2, 64)

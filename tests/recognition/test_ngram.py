@@ -10,6 +10,7 @@ import sys
 import numpy as np
 import pytest
 
+from lttlib.files import silent_stderr
 from lttlib.recognition import (
     LanguageModelError,
     estimate_ngrams,
@@ -17,7 +18,6 @@ from lttlib.recognition import (
     read_vocabulary,
     write_arpa,
 )
-from lttlib.recognition.beam_search import _silence_stderr
 from lttlib.recognition.ngram import DISCOUNT_FALLBACK, MAX_ORDER, _discounts
 
 SYLLABLES = [consonant + vowel for consonant in "BCDFGHJKLM" for vowel in "AEIOU"]
@@ -207,7 +207,7 @@ def test_kenlm_reads_the_written_model_and_agrees(tmp_path, order):
     words = read_vocabulary(path)
     assert set(words) == {word for sentence in sentences for word in sentence.split()}
     words.append("NEVER")
-    with _silence_stderr():
+    with silent_stderr():
         kenlm = KenLM(str(path), Dictionary(words))
 
     # Word by word, both give the same log10 probability.
