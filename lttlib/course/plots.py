@@ -342,7 +342,7 @@ def forest(axes, names, changes, unit: str) -> None:
         low, high = axes.get_xlim()
         axes.set_xscale("symlog", linthresh=5)
         axes.set_xlim(1.3 * low, 1.3 * high)
-        ticks = np.array([-80, -40, -20, -10, -5, 0, 5, 10, 20, 40, 80])
+        ticks = np.array([-40, -10, -5, 0, 5, 10, 40])
         axes.set_xticks(ticks[(ticks > low) & (ticks < high)])
         axes.xaxis.set_major_formatter("{x:g}")
         axes.set_xlabel(f"{unit} (logarithmic beyond 5)")
