@@ -8,6 +8,7 @@ import functools
 import json
 import os
 import random
+import shutil
 from contextlib import nullcontext
 from dataclasses import asdict
 from pathlib import Path
@@ -15,7 +16,7 @@ from pathlib import Path
 from lttlib import Error, models, recognition, speech, training
 from lttlib.course.notebooks import require
 from lttlib.features import shards
-from lttlib.files import atomic_write, fingerprint, lock, parse_json, write_json
+from lttlib.files import fingerprint, lock, parse_json, write_json
 from lttlib.models.folder import PACKED_FILE
 from lttlib.network.distribution import is_chief
 from lttlib.network.quantization import quantize_kernels
@@ -191,9 +192,9 @@ def ship(folder, target, scored, bits=4, bucket_size=256) -> dict:
     metadata = {"technique": card["technique"], "bits": bits, "seed": card["seed"]}
     if PACKED_FILE in card["files"]:
         metadata["bits"] = card["bits"]
+        target.mkdir(parents=True, exist_ok=True)
         for name in card["files"]:
-            with atomic_write(target / name) as temporary:
-                temporary.write_bytes((folder / name).read_bytes())
+            shutil.copyfile(folder / name, target / name)
         models.write_card(target, parameters=card["parameters"], **metadata)
     else:
         model = models.load(folder)

@@ -226,7 +226,7 @@ class _Page:
 
     def _new_id(self, text):
         """A name for a heading, by its text; that of an equal one gets a number."""
-        name = re.sub(r"\W+", "-", text.lower()).strip("-") or "section"
+        name = re.sub(r"\W+", "-", text).strip("-") or "section"  # Further-reading, as JupyterLab
         taken = {known for _, known, _ in self.headings}
         names = [name, *(f"{name}-{number}" for number in range(2, len(taken) + 3))]
         return next(name for name in names if name not in taken)

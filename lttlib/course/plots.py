@@ -182,8 +182,9 @@ def error_bars(axes, names, rates, intervals, unit: str = "LER (%)") -> None:
     """
     heights = np.arange(len(names))[::-1]
     rates = np.array(rates, float)
-    ends = [(np.nan, np.nan) if pair is None else pair for pair in intervals]
-    low, high = np.array(ends, float).reshape(-1, 2).T
+    nothing = (np.nan, np.nan)
+    ends = np.array([pair or nothing for pair in intervals], float)
+    low, high = ends.reshape(-1, 2).T
     axes.barh(heights, rates, color=COLOURS["sky"], height=0.6)
     # Where all utterances err alike, an end may lie beyond the rate by a rounding error.
     widths = np.maximum([rates - low, high - rates], 0)
@@ -357,9 +358,10 @@ def frontier(axes, rows, front, cost: str = "bytes", rate: str = "LER", also=())
     named = [*front, *(row for row in also if row not in front)]
     names = [row.get("label", row["name"]) for row in named]
     points = [(row[cost], row[rate]) for row in named]
-    corners = [(x, y) for (_, y), (x, _) in zip(front_points, front_points[1:], strict=False)]
-    line = [point for pair in zip(front_points, corners, strict=False) for point in pair]
-    name_points(axes, points, names, other_points, [*line, front_points[-1]])
+    line = front_points[:1]
+    for x, y in front_points[1:]:
+        line += [(x, line[-1][1]), (x, y)]  # along the step, then down
+    name_points(axes, points, names, other_points, line)
 
 
 def name_points(axes, points, names, others=(), line=()) -> None:
@@ -385,15 +387,17 @@ def name_points(axes, points, names, others=(), line=()) -> None:
     if len(line):
         corners = axes.transData.transform(line)
         for start, end in zip(corners, corners[1:], strict=False):
-            steps = np.linspace(start, end, 2 + int(np.hypot(*(end - start)) / 6))
-            taken += [Bbox.from_bounds(x - 1, y - 1, 2, 2) for x, y in steps]
+            length = np.hypot(*(end - start))
+            steps = np.linspace(start, end, 2 + int(length / 6))
+            for x, y in steps:
+                taken.append(Bbox.from_bounds(x - 1, y - 1, 2, 2))
     leader = {"arrowstyle": "-", "color": "0.5", "linewidth": 0.7, "shrinkB": 3}
     for point, name in zip(points, names, strict=True):
         label = axes.annotate(
             name, point, (0, 0), textcoords="offset points", fontsize=9, arrowprops=leader
         )
-        costs = [_crowding(label, place, taken, inside) for place in PLACES]
-        _move(label, PLACES[int(np.argmin(costs))])
+        costs = {place: _crowding(label, place, taken, inside) for place in PLACES}
+        _move(label, min(costs, key=costs.get))
         label.get_window_extent()
         taken.append(Text.get_window_extent(label))
 
@@ -410,9 +414,10 @@ def _crowding(label, place, taken, inside):
     _move(label, place)
     label.get_window_extent()  # with its line: this sets the position of the text
     box = Text.get_window_extent(label)
-    is_outside = box.x0 < inside.x0 or box.x1 > inside.x1
-    is_outside |= box.y0 < inside.y0 or box.y1 > inside.y1
-    return 1000 * is_outside + 100 * box.count_overlaps(taken) + np.hypot(*place) / 100
+    overlaps = box.count_overlaps(taken)
+    is_outside = not (inside.contains(*box.min) and inside.contains(*box.max))
+    distance = np.hypot(*place)
+    return 1000 * is_outside + 100 * overlaps + distance / 100
 
 
 def forest(axes, names, changes, unit: str) -> None:
@@ -488,8 +493,8 @@ def _coloured_words(axes, height, said, written):
     """Words in one line from a third of the axes on; those that were not said are red."""
     matcher = difflib.SequenceMatcher(None, said, written, autojunk=False)
     right = set()
-    for block in matcher.get_matching_blocks():
-        right |= set(range(block.b, block.b + block.size))
+    for _, start, size in matcher.get_matching_blocks():
+        right.update(range(start, start + size))
     column = 0
     for index, word in enumerate(written):
         axes.annotate(
@@ -516,9 +521,10 @@ def grouped_bars(axes, groups, names) -> None:
     names : list of str
     """
     width = 0.8 / len(groups)
-    for number, (label, heights) in enumerate(groups.items()):
-        offset = (number - (len(groups) - 1) / 2) * width
-        axes.bar(np.arange(len(names)) + offset, heights, width, label=label)
+    places = np.arange(len(names)) - (0.8 - width) / 2
+    for label, heights in groups.items():
+        axes.bar(places, heights, width, label=label)
+        places = places + width
     axes.set_xticks(range(len(names)), names)
     axes.legend(loc="upper right")
 

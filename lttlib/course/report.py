@@ -32,6 +32,7 @@ WORDS = {
     "labels": "label only",
     "fitnet": "FitNet",
     "deep": "distilled, deep",
+    "deep-longer": "distilled, deep, longer",
     "int8": "8 bits throughout",
     "dynamic_int8": "8-bit weights",
 }

@@ -198,8 +198,8 @@ def test_pictures_are_embedded_with_their_text_and_one_that_is_not_there_is_an_e
 def test_equal_headings_get_ids_of_their_own():
     page = page_of(new_markdown_cell("# A\n\n## By hand\n\n## By hand\n\n### By hand"))
     ids = [heading["id"] for heading in page.find_all(re.compile("h[23]"))]
-    assert ids == ["by-hand", "by-hand-2", "by-hand-3"]
-    assert [link["href"] for link in page.select(".contents a")] == ["#by-hand", "#by-hand-2"]
+    assert ids == ["By-hand", "By-hand-2", "By-hand-3"]
+    assert [link["href"] for link in page.select(".contents a")] == ["#By-hand", "#By-hand-2"]
 
 
 def test_figures_have_the_text_that_they_were_given_or_that_of_their_section():
@@ -293,7 +293,7 @@ def test_solutions_are_folded_until_asked_for():
     assert "42" in first.get_text() and "Said afterwards." in first.get_text()
     assert second.select_one(".cell").get_text().strip() == "7"
     assert page.select_one("details.code > summary").string == "Preparations"
-    assert [link["href"] for link in page.select(".contents a")] == ["#1-first", "#2-second"]
+    assert [link["href"] for link in page.select(".contents a")] == ["#1-First", "#2-Second"]
 
 
 @pytest.fixture
