@@ -36,7 +36,8 @@ RENAMED = {
 # is said, any value of its type will do.
 RANGES = {
     "[1, inf)": "epochs batch_size filters widths strides hint_layer guided bucket_size order "
-    "beam_width calibration chunk_ms sampling_rate n_mfcc n_mels sentences",
+    "beam_width calibration chunk_ms sampling_rate n_mfcc n_mels sentences "
+    "watched_steps",
     "[0, inf)": "cores listen_to masks mask_width lm_weights",
     "(0, inf)": "learning_rate clip temperature speeds window_ms frame_shift_ms",
     "[0, 1]": "alpha warmup",

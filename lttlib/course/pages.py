@@ -320,7 +320,7 @@ class _Page:
         place = first.start() if first else len(body)
         body = body[:place] + self._contents() + body[place:]
         body = f"<header>{ways}</header>\n<main>\n{body}\n</main>\n<footer>{ways}</footer>"
-        return shell(title if TITLE in title else f"{title} · {TITLE}", body)
+        return whole_page(title if TITLE in title else f"{title} · {TITLE}", body)
 
     def _contents(self):
         """The headings of the page as a list of links that folds."""
@@ -339,7 +339,7 @@ class _Page:
         )
 
 
-def shell(title, body, mark="") -> str:
+def whole_page(title, body, mark="") -> str:
     """A page of the course: its head and style around a body."""
     style = STYLE.read_text(encoding="utf-8")
     return SHELL.format(title=html.escape(title), body=body, style=style, mark=mark)
@@ -498,7 +498,7 @@ def _index_page(runs, profile):
     values = {"title": TITLE, "profile": profile, "rows": "\n".join(rows), "more": more}
     page = _Page(folder / "index.md")
     body = page.markdown(INDEX.format(picture=shown, **values))
-    return shell(TITLE, f"<main>\n{body}\n</main>", MARK)
+    return whole_page(TITLE, f"<main>\n{body}\n</main>", MARK)
 
 
 def _index_row(source, run):

@@ -68,10 +68,10 @@ def style() -> None:
     Call it once, at the top of a notebook.
     """
     plt.rcParams.update(STYLE)
-    shell = sys.modules["IPython"].get_ipython() if "IPython" in sys.modules else None
-    if shell:
+    notebook = sys.modules["IPython"].get_ipython() if "IPython" in sys.modules else None
+    if notebook:
         # Metadata alone: whatever draws the figure stays as it is.
-        formatter = shell.display_formatter.mimebundle_formatter
+        formatter = notebook.display_formatter.mimebundle_formatter
         formatter.for_type(Figure, lambda shown: ({}, {"image/png": {"alt": alt_text(shown)}}))
 
 

@@ -187,7 +187,7 @@ def write_index(reports, title):
     lines = "\n".join(rows)
     table = f"<table>\n{lines}\n</table>"
     body = f"<main>\n<h1>{html.escape(title)}</h1>\n{table}\n</main>"
-    pages.write_page(index, pages.shell(title, body))
+    pages.write_page(index, pages.whole_page(title, body))
     return index
 
 

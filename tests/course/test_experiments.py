@@ -225,8 +225,9 @@ def test_experiment_writes_the_network_that_it_trained_and_has_its_results(
 def test_experiment_that_is_finished_is_not_trained_again(experiment, tones, scored, capsys):
     folder, _, card = experiment
     network = ConvNet(TONES_SPEC, seed=1)
+    metadata = {"technique": card["technique"], "held_speakers": card["held_speakers"]}
     again = experiments.run_experiment(
-        folder, network, Scaled(0.5), Records(tones), SHORT, scored, cores=1
+        folder, network, Scaled(0.5), Records(tones), SHORT, scored, cores=1, **metadata
     )
     assert "epoch" not in capsys.readouterr().out
     assert (again["fingerprint"], again["epochs"]) == (card["fingerprint"], card["epochs"])

@@ -411,7 +411,7 @@ def test_site_replaces_nothing_else(course, capsys):
     assert cli.main(["pages", "--to", str(folder)]) == 2
     assert "would be lost" in capsys.readouterr().err and names_in(folder) == ["index.html"]
     reports = course / "data" / "quick" / "reports"
-    (reports / "index.html").write_text(pages.shell("reports", ""))
+    (reports / "index.html").write_text(pages.whole_page("reports", ""))
     with pytest.raises(Error, match="would be lost"):
         pages.write_site("quick", reports)
     (course / "file").touch()
