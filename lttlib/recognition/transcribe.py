@@ -62,20 +62,22 @@ def file_logits(model, path):
     unit = config.hop_length * model.stride  # samples of a frame of logits
     pieces = stream_audio(path, config.sampling_rate)
     blocks = []
+    lengths = []
     for part in split_at_pauses(pieces, config.sampling_rate, unit):
         (logits,) = logits_of(model, [extract(part, config)])
         blocks.append(logits)
+        lengths.append(len(part) // unit)
 
-    # The features of a part have one frame more than it: that of its end. Of the last two a letter
-    # stays, and the next part begins with a space, unless it begins with a letter.
+    # But for `raw`, a part has a frame too many: that of its end. Of the last two a letter stays,
+    # and the next part begins with a space, unless it begins with a letter.
     blank = len(model.alphabet)
     space = np.zeros(blank + 1, np.float32)
     space[model.alphabet.find(" ")] = SURE  # the blank, if there is no space
-    for number in range(len(blocks) - 1):
-        *_, previous, last = blocks[number]
-        if previous.argmax() == blank:
-            previous[:] = last
-        blocks[number] = blocks[number][:-1]
+    for number, frames in enumerate(lengths[:-1]):
+        logits = blocks[number]
+        if len(logits) > frames and logits[frames - 1].argmax() == blank:
+            logits[frames - 1] = logits[frames]
+        blocks[number] = logits[:frames]
         first = blocks[number + 1][0]
         if first.argmax() == blank:
             first[:] = space
@@ -107,18 +109,11 @@ def split_at_pauses(pieces, sampling_rate: int, unit: int = 1):
     for piece in pieces:
         wave = np.concatenate([wave, piece])
         while len(wave) > window:
-            start = 0
-            for cut in _cuts(wave[:window], sampling_rate, unit):
-                yield wave[start:cut]
-                start = cut
-            wave = wave[start:]
+            *parts, wave = np.split(wave, _cuts(wave[:window], sampling_rate, unit))
+            yield from parts
 
     # What remains may have pauses, too, but has to be cut nowhere.
-    start = 0
-    for cut in _cuts(wave, sampling_rate, unit, must_cut=False):
-        yield wave[start:cut]
-        start = cut
-    yield wave[start:]
+    yield from np.split(wave, _cuts(wave, sampling_rate, unit, must_cut=False))
 
 
 def _cuts(wave, sampling_rate, unit, must_cut=True):
@@ -144,7 +139,7 @@ def _cuts(wave, sampling_rate, unit, must_cut=True):
 
     half = len(power) // 2
     softest = half + np.argmin(power[half:])
-    return [int(softest + 0.5) * length // unit * unit]
+    return [int((softest + 0.5) * length) // unit * unit]
 
 
 def check_letters(model) -> None:

@@ -7,7 +7,7 @@ import pytest
 import soundfile
 from builders import NOISE_CONFIG, noise_model, noise_wave
 
-from lttlib.features import extract
+from lttlib.features import FeatureConfig, extract
 from lttlib.recognition import file_logits, greedy
 
 # Not the function of this name.
@@ -125,6 +125,18 @@ def test_no_letter_is_lost_where_parts_meet(tmp_path, place, text):
     model = OneLetter(place)
     logits = file_logits(model, path)
     assert greedy([logits], [len(logits)], model.alphabet) == [text]
+
+
+def test_parts_of_a_raw_wave_have_no_frame_too_many(tmp_path):
+    wave, _ = sentences(7.0, 8.0, 9.0)
+    path = tmp_path / "long.wav"
+    soundfile.write(path, wave, RATE, subtype="FLOAT")
+    model = OneLetter(lambda rows: rows - 1)
+    model.feature_config = FeatureConfig(kind="raw", sampling_rate=RATE)
+    model.stride = 160
+    logits = file_logits(model, path)
+    assert len(logits) == -(-len(wave) // 160)
+    assert greedy([logits], [len(logits)], model.alphabet) == ["A A A"]
 
 
 def test_file_as_long_as_the_window_is_heard_as_a_whole(tmp_path):
