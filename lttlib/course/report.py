@@ -269,13 +269,14 @@ def describe_difference(change, other, rate="LER") -> str:
     interval = "no interval: a single utterance"
     if change["points_ci"]:
         low, high = change["points_ci"]
-        interval = f"95 %: {low:+.1f} to {high:+.1f}".replace(" ", "\u00a0")  # in one line
+        interval = f"95 %: {low:+.1f} to {high:+.1f}".replace("-", "−")
+        interval = interval.replace(" ", "\u00a0")  # in one line
     if not change["certain"]:
         text = f"of {rate} beside {other} nothing can be said ({interval})"
     else:
         more = "more" if change["points"] > 0 else "less"
         text = f"{abs(change['points']):.1f} points of {rate} {more} than {other} ({interval})"
-    return text.replace("-", "−")
+    return text
 
 
 def choice_table(choices, reference, folder="") -> str:

@@ -185,6 +185,11 @@ def test_difference_is_claimed_only_where_its_interval_is_without_0(change, text
     assert shown.replace("\u00a0", " ") == text
 
 
+def test_difference_leaves_the_hyphen_of_a_name():
+    shown = report.describe_difference(CHANGE, "8-bit weights")
+    assert "less than 8-bit weights (95" in shown and "−3.5" in shown
+
+
 def test_choice_table_names_a_model_for_each_device_or_none():
     errors = {"characters": [1, 0, 2]}
     scored = {"errors": errors, "lengths": {"characters": [10, 10, 10]}}
