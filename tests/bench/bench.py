@@ -32,7 +32,7 @@ import soundfile
 import tensorflow as tf
 
 from lttlib import training
-from lttlib.course.jobs import map_in_processes
+from lttlib.course.report import map_in_processes
 from lttlib.device import Recogniser
 from lttlib.features import FeatureConfig, Records, extract, write_records
 from lttlib.files import write_json
