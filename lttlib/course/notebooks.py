@@ -20,7 +20,6 @@ import yaml
 
 from lttlib import Error
 from lttlib.course import report
-from lttlib.course.jobs import run_in_stages
 from lttlib.files import lock
 
 NOTEBOOKS = Path(__file__).resolve().parents[2] / "notebooks"
@@ -274,7 +273,7 @@ def run(profile="quick", only=(), start=None, parameters=None, reports="", jobs=
     # The index links what there is, also after a failure.
     try:
         if jobs > 1:
-            run_in_stages(profile, steps, jobs, reports)
+            report.run_in_stages(profile, steps, jobs, reports)
         else:
             _run_in_turn(profile, steps, folder, reports)
     finally:

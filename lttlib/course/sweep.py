@@ -17,9 +17,9 @@ import scipy.stats
 
 from lttlib import Error, speech
 from lttlib.course.experiments import hash_of_records, outdated
-from lttlib.course.jobs import batch_environment, map_in_processes, run_command
 from lttlib.course.notebooks import parameters as declared_parameters
 from lttlib.course.notebooks import plan, profile_folder
+from lttlib.course.report import batch_environment, map_in_processes, run_command
 from lttlib.files import code_fingerprint, fingerprint, lock, parse_json, write_json
 from lttlib.models import read_card
 

@@ -171,7 +171,7 @@ class ConvBlock(keras.layers.Layer):
         stride = self.stride
         if self.separable:
             image = tf.expand_dims(tf.cast(x, tf.float32), 1)
-            depthwise = tf.reshape(kernels["depthwise"], [1, self.width, -1, 1])
+            depthwise = kernels["depthwise"][None, :, :, None]
             steps = [1, stride, stride, 1]
             image = tf.nn.depthwise_conv2d(image, depthwise, steps, padding)
             x = tf.cast(tf.squeeze(image, 1), x.dtype)

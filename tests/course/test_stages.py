@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from lttlib import Error, cli, course
-from lttlib.course import jobs, report
+from lttlib.course import report
 
 NOTEBOOKS = sorted(course.NOTEBOOKS.glob("[0-9][0-9]_*.ipynb"))
 FAILS = "04_distilled_student"
@@ -39,12 +39,12 @@ def links_to_what_is_read(path):
 
 
 def test_stages_hold_each_notebook_once():
-    assert sorted(sum(jobs.STAGES, ())) == [path.stem for path in NOTEBOOKS]
+    assert sorted(sum(report.STAGES, ())) == [path.stem for path in NOTEBOOKS]
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem[:2])
 def test_stages_come_after_those_whose_notebooks_they_read(path):
-    number = {stem: n for n, stage in enumerate(jobs.STAGES) for stem in stage}
+    number = {stem: n for n, stage in enumerate(report.STAGES) for stem in stage}
     for source in links_to_what_is_read(path):
         assert number[source] < number[path.stem]
 
@@ -58,9 +58,9 @@ def commands(tmp_path, monkeypatch):
         (stem,) = only
         asked.append((profile, stem, parameters, reports))
         script = [sys.executable, "-c", NOTEBOOK, str(tmp_path), stem]
-        return [*script, "2" if stem in jobs.STAGES[0] else "0", FAILS]
+        return [*script, "2" if stem in report.STAGES[0] else "0", FAILS]
 
-    monkeypatch.setattr(jobs, "run_command", run_command)
+    monkeypatch.setattr(report, "run_command", run_command)
     return asked
 
 
@@ -72,7 +72,7 @@ def test_notebooks_of_a_stage_run_at_once_and_the_next_stage_after_them(commands
     """The first two wait for one another; the third then has all processors."""
     every = len(os.sched_getaffinity(0))
     names = ["00_overview", "01_features", "02_teacher", "10_added"]
-    jobs.run_in_stages("quick", steps(*names), 2, "mine")
+    report.run_in_stages("quick", steps(*names), 2, "mine")
     assert commands == [("quick", name, {"seed": 3}, "mine") for name in names]
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == 4 and {line[:2] for line in lines[:2]} == {"00", "01"}
@@ -82,7 +82,7 @@ def test_notebooks_of_a_stage_run_at_once_and_the_next_stage_after_them(commands
 
 def test_notebooks_after_one_that_failed_do_not_begin(commands):
     with pytest.raises(report.NotebookError, match="04_distilled_student stopped"):
-        jobs.run_in_stages("quick", steps("03_guidance", FAILS, "05_quantized_student"), 2)
+        report.run_in_stages("quick", steps("03_guidance", FAILS, "05_quantized_student"), 2)
     assert [stem for _, stem, _, _ in commands] == ["03_guidance", FAILS]
 
 
@@ -94,12 +94,12 @@ def test_run_with_jobs_gives_each_notebook_its_own_values(small_course, monkeypa
         assert number == 2
         for notebook, values in steps:
             values.pop("profile")
-            command = jobs.run_command(profile, [notebook.stem], values, reports)
+            command = report.run_command(profile, [notebook.stem], values, reports)
             request = cli.parser().parse_args(command[4:])
             parameters = dict(request.parameter)
             requests.append(course.plan(request.profile, request.only, None, parameters))
 
-    monkeypatch.setattr("lttlib.course.notebooks.run_in_stages", noted)
+    monkeypatch.setattr("lttlib.course.report.run_in_stages", noted)
     cli.main(["run", "quick", "--jobs", "2", "-p", "epochs", "7"])
     assert requests == [[step] for step in course.plan("quick", overrides={"epochs": "7"})]
 
