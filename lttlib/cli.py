@@ -246,6 +246,12 @@ def _add_run(commands):
     run.add_argument(
         "--reports", default="", metavar="NAME", help="keep the reports of this run apart"
     )
+    run.add_argument(
+        "--jobs",
+        type=int,
+        default=1,
+        help="notebooks at a time, where none reads what the other writes (default: %(default)s)",
+    )
     run.set_defaults(command=_run)
 
 
@@ -260,6 +266,7 @@ def _run(arguments):
             arguments.start,
             parameters=dict(arguments.parameter),
             reports=arguments.reports,
+            jobs=arguments.jobs,
         )
     except report.NotebookError as error:
         print(f"ltt: {error}", file=sys.stderr)

@@ -116,6 +116,17 @@ def test_notebook_has_its_sections_in_order_and_links_to_its_neighbours(path):
 
 
 @each(NOTEBOOKS)
+def test_notebook_takes_about_as_long_as_it_says(path):
+    """At most half as long again as its table says: machines differ."""
+    numbers = ["half a", "a", *"two three four five six seven eight nine ten eleven twelve".split()]
+    minutes = dict(zip(numbers, [0.5, *range(1, 13)], strict=True))
+    (row,) = re.findall(r"^\| reads .*\n\| --- .*\n(.*)$", cells(path, "markdown")[2], re.MULTILINE)
+    said = re.findall(rf"\b({'|'.join(numbers)}) minutes?\b", row)
+    measured = float(course.measured("minutes-quick").value(path.stem[:2], "minutes"))
+    assert measured <= 1.5 * minutes[said[-1]]
+
+
+@each(NOTEBOOKS)
 def test_links_to_files_lead_somewhere(path):
     for target in re.findall(r"\]\(([^)#\s]+)[^)]*\)", "\n".join(cells(path, "markdown"))):
         if not re.match(r"\w+:", target) and not target.startswith("attachment"):
@@ -240,9 +251,13 @@ def test_conda_and_pip_install_the_same():
     assert least <= version(python.removeprefix("python=")) < below
     ((pip,),) = [item["pip"] for item in conda["dependencies"] if isinstance(item, dict)]
     extras = re.search(r"\.\[(.+)\]", pip)[1]
-    assert set(extras.split(",")) == set(project["optional-dependencies"])
+    optional = project["optional-dependencies"]
+    assert set(extras.split(",")) == set(optional) - {"course-cpu", "notebooks"}
     make = (CHECKOUT / "Makefile").read_text(encoding="utf-8")
-    assert f".[{extras}]" in make
+    assert f".[{extras.replace('course', '$(COURSE)')}]" in make
+    assert optional["course-cpu"] == [
+        requirement.replace("tensorflow", "tensorflow-cpu") for requirement in optional["course"]
+    ]
     assert f"{least} <= sys.version_info < {below}" in make
 
 

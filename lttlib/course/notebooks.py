@@ -235,7 +235,7 @@ def plan(name, only=(), start=None, overrides=None):
     return [(notebooks[stem], _convert_all(declared[stem], values, sources)) for stem in stems]
 
 
-def run(profile="quick", only=(), start=None, parameters=None, reports=""):
+def run(profile="quick", only=(), start=None, parameters=None, reports="", jobs=1):
     """Run notebooks in their order, with what they print, and return the Path of the page to read.
 
     That is the report of notebook 09 if this run includes it, else the index of all reports.
@@ -252,6 +252,8 @@ def run(profile="quick", only=(), start=None, parameters=None, reports=""):
         (`FILES` has the names) counts from the caller's folder.
     reports : str, optional
         A folder within ``data/<profile>/reports`` for the reports and figures of this run alone.
+    jobs : int
+        Notebooks at a time, where they read nothing of one another; each in a process of its own.
 
     Raises
     ------
@@ -262,27 +264,37 @@ def run(profile="quick", only=(), start=None, parameters=None, reports=""):
     lttlib.course.report.NotebookError
         A notebook failed; those after it have not run.
     """
+    if jobs < 1:
+        raise Error(f"jobs must be at least 1, not {jobs}")
     steps = plan(profile, only, start, parameters)
     folder = _reports_folder(profile, reports)
     folder.mkdir(parents=True, exist_ok=True)
-    variables = {"LTT_DATA": str(DATA)}
-    if reports:
-        variables["LTT_REPORTS"] = str(folder)
 
     # The index links what there is, also after a failure.
     try:
-        for notebook, values in steps:
-            print(f"{notebook.stem} ...", flush=True)
-            # Of two runs that would write the same, the second one waits.
-            with lock(folder / notebook.name), lock(_results_path(profile, notebook, values)):
-                seconds = report.execute(notebook, values, folder, variables)
-            print(f"{notebook.stem} {seconds:.0f} s", flush=True)
+        if jobs > 1:
+            report.run_in_stages(profile, steps, jobs, reports)
+        else:
+            _run_in_turn(profile, steps, folder, reports)
     finally:
         page = report.write_index(folder, profile)
     if report.ALL_MODELS in [notebook.stem for notebook, _ in steps]:
         page = folder / f"{report.ALL_MODELS}.html"
     print(f"Report: {page}")
     return page
+
+
+def _run_in_turn(profile, steps, folder, reports):
+    """Run notebooks in this process, one after the other."""
+    variables = {"LTT_DATA": str(DATA)}
+    if reports:
+        variables["LTT_REPORTS"] = str(folder)
+    for notebook, values in steps:
+        print(f"{notebook.stem} ...", flush=True)
+        # Of two runs that would write the same, the second one waits.
+        with lock(folder / notebook.name), lock(_results_path(profile, notebook, values)):
+            seconds = report.execute(notebook, values, folder, variables)
+        print(f"{notebook.stem} {seconds:.0f} s", flush=True)
 
 
 def _reports_folder(profile, name):

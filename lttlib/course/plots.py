@@ -77,9 +77,21 @@ def style() -> None:
 
 def label_axes(axes, text: str, x: str = "", y: str = "") -> None:
     """Title that says what a figure shows, and labels with units."""
-    axes.set_title("\n".join(textwrap.wrap(text, 80)))
+    axes.set_title(_broken(text))
     axes.set_xlabel(x)
     axes.set_ylabel(y)
+
+
+def _broken(text, width=80):
+    """A title in lines of about the same length; a number and its % stay together."""
+    text = text.replace(" %", "\N{NO-BREAK SPACE}%")
+    lines = textwrap.wrap(text, width)
+    for narrower in range(width, width // 2, -1):
+        shorter = textwrap.wrap(text, narrower)
+        if len(shorter) > len(lines):
+            break
+        lines = shorter
+    return "\n".join(lines)
 
 
 def wave(axes, samples, sampling_rate: int) -> None:
@@ -162,8 +174,9 @@ def posteriors(axes, probabilities, classes, seconds_per_frame: float) -> None:
             axes.annotate(name, (seconds[frame], 1.03), **style)
         previous = index
     axes.set(ylim=(0, 1.15), xlim=(0, len(probabilities) * seconds_per_frame))
-    below = {"loc": "upper left", "bbox_to_anchor": (0, -0.18), "ncols": 4, "fontsize": 9}
-    axes.legend(**below)
+    # Short enough to end before the label of the axis, which is in the middle.
+    below = {"loc": "upper left", "bbox_to_anchor": (0, -0.18), "ncols": 4, "fontsize": 8}
+    axes.legend(**below, columnspacing=1, handlelength=1.4)
 
 
 def error_bars(axes, names, rates, intervals, unit: str = "LER (%)") -> None:
@@ -367,8 +380,9 @@ def frontier(axes, rows, front, cost: str = "bytes", rate: str = "LER", also=())
 def name_points(axes, points, names, others=(), line=()) -> None:
     """Write a name beside each point, joined to it by a thin line.
 
-    No name covers another, a point, one of the others, or the line, as far as there is room. Call
-    it last: scales, limits and titles decide where there is room.
+    No name covers another, a point, one of the others, or a line, as far as there is room; and no
+    thin line crosses another name. Call it last: scales, limits and titles decide where there is
+    room.
 
     Parameters
     ----------
@@ -384,22 +398,22 @@ def name_points(axes, points, names, others=(), line=()) -> None:
     inside = axes.get_window_extent()
     pixels = axes.transData.transform([*points, *others])
     taken = [Bbox.from_bounds(x - 4, y - 4, 8, 8) for x, y in pixels]
-    if len(line):
-        corners = axes.transData.transform(line)
-        for start, end in zip(corners, corners[1:], strict=False):
-            length = np.hypot(*(end - start))
-            steps = np.linspace(start, end, 2 + int(length / 6))
-            for x, y in steps:
-                taken.append(Bbox.from_bounds(x - 1, y - 1, 2, 2))
+    corners = axes.transData.transform(line) if len(line) else []
+    for start, end in zip(corners, corners[1:], strict=False):
+        taken += _boxes_along(start, end)
+    written = []
     leader = {"arrowstyle": "-", "color": "0.5", "linewidth": 0.7, "shrinkB": 3}
     for point, name in zip(points, names, strict=True):
         label = axes.annotate(
             name, point, (0, 0), textcoords="offset points", fontsize=9, arrowprops=leader
         )
-        costs = {place: _crowding(label, place, taken, inside) for place in PLACES}
-        _move(label, min(costs, key=costs.get))
-        label.get_window_extent()
-        taken.append(Text.get_window_extent(label))
+        costs = {}
+        for place in PLACES:
+            costs[place] = _crowding(label, place, taken, written, inside)
+        best = min(costs, key=costs.get)
+        box, line_boxes = _boxes_of(label, best)
+        written.append(box)
+        taken += [box, *line_boxes]
 
 
 def _move(label, place):
@@ -409,12 +423,35 @@ def _move(label, place):
     label.set(ha="right" if x < 0 else "left", va="top" if y < 0 else "bottom")
 
 
-def _crowding(label, place, taken, inside):
-    """How much a name at a place covers or leaves the axes; of free places, the nearest is best."""
+def _boxes_along(start, end):
+    """Small boxes along a line, a few pixels apart."""
+    length = np.hypot(*(end - start))
+    places = np.linspace(start, end, 2 + int(length / 6))
+    boxes = []
+    for x, y in places:
+        box = Bbox.from_bounds(x - 1, y - 1, 2, 2)
+        boxes.append(box)
+    return boxes
+
+
+def _boxes_of(label, place):
+    """The box of a name at a place, and those along the thin line to its point."""
     _move(label, place)
     label.get_window_extent()  # with its line: this sets the position of the text
     box = Text.get_window_extent(label)
+    point = label.axes.transData.transform(label.xy)
+    nearest = np.clip(point, box.min, box.max)  # of the name
+    along = _boxes_along(nearest, point)
+    return box, along[1:-1]
+
+
+def _crowding(label, place, taken, written, inside):
+    """How much a name at a place covers or leaves the axes; of free places, the nearest is best."""
+    box, line_boxes = _boxes_of(label, place)
     overlaps = box.count_overlaps(taken)
+    for name in written:
+        if name.count_overlaps(line_boxes):
+            overlaps += 1
     is_outside = not (inside.contains(*box.min) and inside.contains(*box.max))
     distance = np.hypot(*place)
     return 1000 * is_outside + 100 * overlaps + distance / 100

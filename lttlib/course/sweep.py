@@ -9,11 +9,8 @@ values, and for each notebook the parameters, code and inputs that made its repo
 
 import itertools
 import json
-import os
 import re
 import subprocess
-import sys
-from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import scipy.stats
@@ -22,7 +19,7 @@ from lttlib import Error, speech
 from lttlib.course.experiments import hash_of_records, outdated
 from lttlib.course.notebooks import parameters as declared_parameters
 from lttlib.course.notebooks import plan, profile_folder
-from lttlib.course.report import library_path
+from lttlib.course.report import batch_environment, map_in_processes, run_command
 from lttlib.files import code_fingerprint, fingerprint, lock, parse_json, write_json
 from lttlib.models import read_card
 
@@ -106,13 +103,6 @@ def run(profile, only, grid, parameters=None, jobs=1, naming="student") -> list:
     _record(profile, combinations, values=combinations)
     unfinished = _unfinished(profile, origins)
 
-    # Threads wait for processes, which may use the processors of the thread that starts them.
-    shares = _processor_shares(jobs)
-
-    def take_share():
-        if shares:
-            os.sched_setaffinity(0, shares.pop())
-
     done = len(combinations) - len(unfinished)
     print(f"{done} of {len(combinations)} done before", flush=True)
 
@@ -122,14 +112,13 @@ def run(profile, only, grid, parameters=None, jobs=1, naming="student") -> list:
         with lock(reports / name):
             if _is_done(profile, name, origins[name]):
                 return True
-            command = _command(profile, only, given[name], name)
+            command = run_command(profile, only, given[name], name)
             success = _run_process(name, command, reports / f"{name}.log")
             if success:
                 _record(profile, [name], made=origins[name], stale=False)
         return success
 
-    with ThreadPoolExecutor(jobs, initializer=take_share) as pool:
-        successes = list(pool.map(run_combination, unfinished))
+    successes = map_in_processes(run_combination, unfinished, jobs)
     outcomes = zip(unfinished, successes, strict=True)
     return [name for name, success in outcomes if not success]
 
@@ -254,16 +243,6 @@ def _corpus_hash(root, split):
     return fingerprint(json.dumps(rows).encode())
 
 
-def _processor_shares(jobs):
-    """Sets of processors, one for each job; an empty list where they cannot be shared out."""
-    if not hasattr(os, "sched_setaffinity"):  # macOS
-        return []
-    processors = sorted(os.sched_getaffinity(0))
-    if jobs > len(processors):
-        return []
-    return [processors[number::jobs] for number in range(jobs)]
-
-
 def _check_arguments(grid, parameters, jobs, naming):
     """Refuse what `plan` cannot see in the parameters of one combination."""
     if jobs < 1:
@@ -273,22 +252,10 @@ def _check_arguments(grid, parameters, jobs, naming):
         raise Error(f"{', '.join(sorted(twice))}: the sweep itself gives these their values")
 
 
-def _command(profile, only, parameters, reports):
-    """The words of `ltt run` for one combination."""
-    # -P: the lttlib of the folder that one stands in may be another one.
-    command = [sys.executable, "-P", "-m", "lttlib.cli", "run", profile]
-    for notebook in only:
-        command += ["--only", notebook]
-    for key, value in parameters.items():
-        command += ["-p", f"{key}={value}"]
-    return [*command, "--reports", reports]
-
-
 def _run_process(name, command, log):
     """Run a command that prints to a log; return whether it succeeded."""
-    environment = os.environ | {"LTT_BATCH": "1", "PYTHONPATH": library_path()}
     with open(log, "w", encoding="utf-8") as file:
-        ended = subprocess.run(command, stdout=file, stderr=file, env=environment)
+        ended = subprocess.run(command, stdout=file, stderr=file, env=batch_environment())
     success = ended.returncode == 0
     print(f"{name}: {'done' if success else 'failed'}", flush=True)
     return success

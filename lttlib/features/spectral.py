@@ -28,7 +28,7 @@ FEATURE_KINDS = ("raw", "power", "mfccs")
 NORMALISATIONS = ("speech", "utterance")
 # Frames transformed at a time: they stay in the processor's cache, which is almost three times as
 # fast as all at once.
-BLOCK_FRAMES = 128
+BLOCK_FRAMES = 64
 # Decibels under the loudest value from which on all is silence, as in librosa.power_to_db.
 TOP_DB = 80.0
 # Frames over which a slope is fitted, as in librosa.feature.delta.
@@ -174,15 +174,16 @@ def extract(wave: np.ndarray, config: FeatureConfig) -> np.ndarray:
         wave = wave - wave.mean()  # an offset would be a loud click at both ends
     if config.kind == "raw":
         return _normalised_wave(wave, config)
-    power = band_power(wave, config)
     if config.normalisation == "utterance":
-        return cmvn(_coefficients(power_to_db(power), config))
+        return cmvn(_coefficients(power_to_db(band_power(wave, config)), config))
 
-    # Beside speech there is silence, which is not nothing but as loud as a faint hiss.
+    # Beside speech there is silence, which is not nothing but as loud as a faint hiss. What
+    # float32 gets wrong lies far under it.
+    power = band_power(wave, config, np.float32)
     level, is_speech = find_speech(power, config.normalised_frames)
     heard = near_speech(is_speech, config.near_frames)[:, None]
-    relative = heard * power / 10 ** (level[:, None] / 10)
-    decibels = 10 * np.log10(relative + 10 ** (-FLOOR_DB / 10))
+    gain = (heard / 10 ** (level[:, None] / 10)).astype(np.float32)
+    decibels = 10 * np.log10(gain * power + np.float32(10 ** (-FLOOR_DB / 10)))
     return normalise(_coefficients(decibels, config), is_speech, config.normalised_frames)
 
 
@@ -204,16 +205,16 @@ def _coefficients(decibels, config):
     return decibels if config.kind == "power" else add_deltas(cepstra(decibels, config))
 
 
-def band_power(wave: np.ndarray, config: FeatureConfig) -> np.ndarray:
+def band_power(wave: np.ndarray, config: FeatureConfig, dtype=np.float64) -> np.ndarray:
     """Power in the bands [frames, bands]: mel bands for `mfccs`, else all of the spectrogram."""
-    spectrogram = power_spectrogram(wave, config)
+    spectrogram = power_spectrogram(wave, config, dtype)
     if config.kind != "mfccs":
         return spectrogram
     filters = _sparse_mel_filters(config.sampling_rate, config.n_fft, config.n_mels)
     return (filters @ spectrogram.T).T
 
 
-def power_spectrogram(wave: np.ndarray, config: FeatureConfig) -> np.ndarray:
+def power_spectrogram(wave: np.ndarray, config: FeatureConfig, dtype=np.float64) -> np.ndarray:
     """Power spectrogram |STFT|^2: periodic Hann windows centred on multiples of the hop.
 
     Parameters
@@ -221,6 +222,9 @@ def power_spectrogram(wave: np.ndarray, config: FeatureConfig) -> np.ndarray:
     wave : float array [samples]
         Continued by zeros beyond both ends.
     config : FeatureConfig
+    dtype : type
+        Of the transform: in float32 it takes a third of the time, and bands that are quiet beside
+        loud ones are wrong by up to 3e-4 of their power.
 
     Returns
     -------
@@ -231,12 +235,12 @@ def power_spectrogram(wave: np.ndarray, config: FeatureConfig) -> np.ndarray:
     padded = np.pad(np.asarray(wave, np.float32), n_fft // 2)
     frames = sliding_window_view(padded, n_fft)[:: config.hop_length]
 
-    # Rounded to float32 after the transform, as librosa does: before it, quiet bands beside loud
-    # ones would be wrong by 3e-4.
+    # Rounded to float32 after the transform, as librosa does.
+    window = _hann(n_fft).astype(dtype)
     power = np.empty((len(frames), n_fft // 2 + 1), np.float32)
     for start in range(0, len(frames), BLOCK_FRAMES):
         block = slice(start, start + BLOCK_FRAMES)
-        spectrum = scipy.fft.rfft(frames[block] * _hann(n_fft)).astype(np.complex64)
+        spectrum = scipy.fft.rfft(frames[block] * window).astype(np.complex64, copy=False)
         # real and imaginary parts in turn
         squares = np.square(spectrum.view(np.float32))
         np.add(squares[:, 0::2], squares[:, 1::2], out=power[block])

@@ -170,11 +170,11 @@ class ConvBlock(keras.layers.Layer):
         # over the channels. Or both at once. [batch, frames, outputs]
         stride = self.stride
         if self.separable:
-            image = tf.cast(x, tf.float32)[:, None]
+            image = tf.expand_dims(tf.cast(x, tf.float32), 1)
             depthwise = kernels["depthwise"][None, :, :, None]
             steps = [1, stride, stride, 1]
             image = tf.nn.depthwise_conv2d(image, depthwise, steps, padding)
-            x = tf.cast(image[:, 0], x.dtype)
+            x = tf.cast(tf.squeeze(image, 1), x.dtype)
             stride = 1
         x = tf.nn.conv1d(x, tf.cast(kernels["kernel"], x.dtype), stride, padding)
         x = tf.nn.bias_add(x, tf.cast(self.bias, x.dtype))

@@ -13,6 +13,7 @@ import os
 import platform
 import statistics
 import subprocess
+import sys
 import tempfile
 import time
 from datetime import date
@@ -31,6 +32,7 @@ import soundfile
 import tensorflow as tf
 
 from lttlib import training
+from lttlib.course.report import map_in_processes
 from lttlib.device import Recogniser
 from lttlib.features import FeatureConfig, Records, extract, write_records
 from lttlib.files import write_json
@@ -50,15 +52,28 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 RIVALS = Path(__file__).with_name("bench_rivals.py")
 CHANNELS, CLASSES = 39, len(ALPHABET) + 1
 BATCH_SIZE, FRAMES, CHARACTERS = 16, 1000, 100
-# Millions of weights: filters and widths. The last is wav2letter (Collobert et al. 2016).
+# Separable ones are the student and the teacher of AN4. Of the others, by their millions of
+# weights, the last is wav2letter (Collobert et al. 2016). Filters, widths, strides.
 SIZES = {
-    "0.83 M": ([64] * 5 + [256] * 2, [48] + [7] * 4 + [32, 1]),
-    "3.4 M": ([128] * 8 + [512] * 2, [48] + [7] * 7 + [32, 1]),
-    "23.6 M": ([250] * 8 + [2000] * 2, [48] + [7] * 7 + [32, 1]),
+    "student": ([64] * 9 + [96], [7] + [11] * 8 + [1], [2, 2] + [1] * 8),
+    "teacher": ([160] * 13 + [256], [7] + [11] * 12 + [1], [2, 2] + [1] * 12),
+    "0.83 M": ([64] * 5 + [256] * 2, [48] + [7] * 4 + [32, 1], [2] + [1] * 6),
+    "3.4 M": ([128] * 8 + [512] * 2, [48] + [7] * 7 + [32, 1], [2] + [1] * 9),
+    "23.6 M": ([250] * 8 + [2000] * 2, [48] + [7] * 7 + [32, 1], [2] + [1] * 9),
 }
-ROUNDS = {"0.83 M": 9, "3.4 M": 7, "23.6 M": 3}
-WARM_UP_ROUNDS = 2
-KERAS_TARGET, TORCH_TARGET, LIBROSA_TARGET = 9.0, 1.0, 3.0
+SEPARABLE = ("student", "teacher")
+ROUNDS = {"student": 15, "teacher": 7, "0.83 M": 7, "3.4 M": 5, "23.6 M": 2}
+KERAS_TARGETS = {"student": 2.0, "teacher": 2.0, "0.83 M": 9.0}  # of the others it takes minutes
+TORCH_TARGET, LIBROSA_TARGET, EPOCH_TARGET, JOBS_TARGET = 1.0, 3.0, 0.92, 1.6
+DEPTHWISE_TARGET = 1.0  # times that of the convolution over the channels
+LIMITS = {  # seconds
+    "ltt --help": 0.15,
+    "import lttlib.device": 0.4,
+    "first text of a LiteRT file": 0.8,
+    "features of 10 s, one thread": 0.0015,
+    "features and int8 student, 10 s": 0.0025,
+    "beam search, width 100, 3-gram, 10 s": 0.020,
+}
 PEAK_TARGETS = {"3.4 M": 0.60, "23.6 M": 0.85}
 MATMUL_SIZE = 2048
 GROWTH_MINUTES = [0.5, 1.5, 5.0]
@@ -111,13 +126,13 @@ def prepare_rival(stack, **question):
         return None, str(reason)
 
 
-def interleaved(rounds, calls) -> dict:
-    """Return the median seconds of each call, in turns, after two rounds to warm up.
+def interleaved(rounds, calls, warm_up=2) -> dict:
+    """Return the median seconds of each call, in turns, after some rounds to warm up.
 
     A call that returns a float has timed itself.
     """
     times = {name: [] for name in calls}
-    for index in range(-WARM_UP_ROUNDS, rounds):
+    for index in range(-warm_up, rounds):
         for name, call in calls.items():
             started = time.perf_counter()
             result = call()
@@ -139,6 +154,11 @@ def ratio_row(name, ours, other, target=None, note="") -> dict:
         "reached": None if target is None else bool(ratio >= target),
         "note": note,
     }
+
+
+def limit_row(name, seconds, note="") -> dict:
+    """Return a row of seconds beside what they may be at most."""
+    return ratio_row(name, seconds, LIMITS[name], target=1.0, note=f"other: the limit{note}")
 
 
 def skipped_row(name, reason, target=None) -> dict:
@@ -178,10 +198,10 @@ def align_cells(cells, widths):
 
 
 def network_spec(size) -> ConvSpec:
-    """Return one of `SIZES`: stride 2 in the first layer, batch norm, ELU, no dropout."""
-    filters, widths = SIZES[size]
-    strides = [2] + [1] * (len(filters) - 1)
-    return ConvSpec(filters, widths, strides, [0.0] * len(filters))
+    """Return one of `SIZES`, without dropout."""
+    filters, widths, strides = SIZES[size]
+    kind = {"conv": "separable_conv", "activation": "relu"} if size in SEPARABLE else {}
+    return ConvSpec(filters, widths, strides, [0.0] * len(filters), **kind)
 
 
 def our_step(network, config):
@@ -212,8 +232,11 @@ def our_step(network, config):
 def keras_step(spec, batch):
     """Return the usual step: layers and loss of Keras in float32, its `train_on_batch`."""
     network = keras.Sequential([keras.Input((FRAMES, spec.input_channels))])
-    for filters, width, stride in zip(spec.filters, spec.widths, spec.strides, strict=True):
-        network.add(keras.layers.Conv1D(filters, width, stride, padding="same"))
+    sizes = zip(spec.filters, spec.widths, spec.strides, strict=True)
+    for index, (filters, width, stride) in enumerate(sizes):
+        separable = spec.is_separable(index)
+        layer = keras.layers.SeparableConv1D if separable else keras.layers.Conv1D
+        network.add(layer(filters, width, stride, padding="same"))
         network.add(keras.layers.BatchNormalization())
         network.add(keras.layers.Activation(spec.activation))
     network.add(keras.layers.Conv1D(spec.classes, 1))
@@ -229,9 +252,10 @@ def keras_step(spec, batch):
 
 
 def matmul_step(random):
-    """Return a multiplication of two bfloat16 matrices, by which a processor's peak is measured."""
+    """Return a multiplication of two matrices, by which a processor's peak is measured."""
     matrix = tf.constant(random.normal(size=(MATMUL_SIZE, MATMUL_SIZE)))
-    matrix = tf.cast(matrix, tf.bfloat16)
+    fast = tf.bfloat16 if default_dtype_policy() == "mixed_bfloat16" else tf.float32
+    matrix = tf.cast(matrix, fast)
     multiply = tf.function(lambda: tf.reduce_sum((matrix @ matrix)[:1]))
     return lambda: multiply().numpy()
 
@@ -270,25 +294,33 @@ def training_step_rows(size, batch, matmul, stack):
         filters=spec.filters,
         widths=spec.widths,
         strides=spec.strides,
+        separable=size in SEPARABLE,
+        bfloat16=dtype == "mixed_bfloat16",
         batch=BATCH_SIZE,
         frames=FRAMES,
         characters=CHARACTERS,
     )
-    calls = {"ours": lambda: step(batch), "matmul": matmul, "keras": keras_step(spec, batch)}
+    calls = {"ours": lambda: step(batch), "matmul": matmul}
+    if size in KERAS_TARGETS:
+        calls["keras"] = keras_step(spec, batch)
     if torch_seconds:
         calls["torch"] = torch_seconds
-    times = interleaved(ROUNDS[size], calls)
+    times = interleaved(ROUNDS[size], calls, warm_up=1 if size == "23.6 M" else 2)
     ours = times["ours"]
 
     # Beside other frameworks.
     name = f"training step, {size} ({network.count_params():,} weights; {dtype})"
-    yield ratio_row(
-        f"{name}: Keras' layers and CTC, float32", ours, times["keras"], target=KERAS_TARGET
-    )
+    if size in KERAS_TARGETS:
+        target = KERAS_TARGETS[size]
+        row_name = f"{name}: Keras' layers and CTC, float32"
+        yield ratio_row(row_name, ours, times["keras"], target=target)
     if torch_seconds:
         yield ratio_row(f"{name}: {answer['name']}", ours, times["torch"], target=TORCH_TARGET)
     else:
         yield skipped_row(f"{name}: PyTorch", answer, TORCH_TARGET)
+    if size in SEPARABLE:
+        yield depthwise_row(spec)
+        return
 
     # Beside the time that its operations would take at the rate of a matrix multiplication.
     flops = BATCH_SIZE * training_flops(spec, FRAMES)
@@ -301,6 +333,37 @@ def training_step_rows(size, batch, matmul, stack):
         target=PEAK_TARGETS.get(size),
         note=f"{rates}; other: at that rate",
     )
+
+
+def depthwise_row(spec):
+    """Forward and gradient of a separable layer's convolution over time, beside the other one."""
+    width, channels = spec.widths[2], spec.filters[2]
+    random = np.random.default_rng(0)
+    x = tf.constant(random.normal(size=(BATCH_SIZE, FRAMES // 4, channels)), tf.float32)
+    kernels = {
+        "depthwise": tf.Variable(random.normal(size=(1, width, channels, 1)), dtype=tf.float32),
+        "pointwise": tf.Variable(random.normal(size=(1, channels, channels)), dtype=tf.float32),
+    }
+    convolutions = {
+        "depthwise": lambda x, kernel: tf.nn.depthwise_conv2d(
+            x[:, None], kernel, [1, 1, 1, 1], "SAME"
+        ),
+        "pointwise": lambda x, kernel: tf.nn.conv1d(x, kernel, 1, "SAME"),
+    }
+
+    def measured(name):
+        @tf.function
+        def gradients():
+            with tf.GradientTape() as tape:
+                tape.watch(x)
+                total = tf.reduce_sum(convolutions[name](x, kernels[name]))
+            return tape.gradient(total, [x, kernels[name]])
+
+        return lambda: [gradient.numpy() for gradient in gradients()]
+
+    times = interleaved(25, {name: measured(name) for name in kernels})
+    name = f"width {width}, {channels} channels: depthwise beside pointwise, float32"
+    return ratio_row(name, times["depthwise"], times["pointwise"], target=DEPTHWISE_TARGET)
 
 
 def feature_preparation(folder, stack):
@@ -373,8 +436,13 @@ def search(folder, stack):
     lengths = [len(utterance) for utterance in logits]
     np.savez(folder / "logits.npz", *logits)
 
-    # Both sides get the same files and weights.
+    # Sentences of 10 s together: of the network's 40 ms a frame, 250.
     decoder = LexiconBeamSearch(arpa, beam_width=100)
+    ten_seconds = np.concatenate(logits)[:250]
+    times = interleaved(9, {"ours": lambda: decoder([ten_seconds], [len(ten_seconds)])})
+    yield limit_row("beam search, width 100, 3-gram, 10 s", times["ours"])
+
+    # Both sides get the same files and weights.
     words, _ = decoder.words()
     seconds, answer = prepare_rival(
         stack,
@@ -424,6 +492,19 @@ def inference(folder, stack):
     random = np.random.default_rng(0)
     waves = [random.normal(size=160_000).astype(np.float32) / 10 for _ in range(4)]
     features = extract(waves[0], model.feature_config)
+
+    # The student of AN4, on a device.
+    student = Model(ConvNet(network_spec("student")), FeatureConfig())
+    convert(student, folder / "student.tflite", "int8", waves)
+    student_recogniser = Recogniser(folder / "student.tflite")
+
+    def hear():
+        student_recogniser.logits([extract(waves[0], student.feature_config)])
+
+    calls = {"features": lambda: extract(waves[0], student.feature_config), "both": hear}
+    times = interleaved(25, calls)
+    yield limit_row("features of 10 s, one thread", times["features"])
+    yield limit_row("features and int8 student, 10 s", times["both"])
 
     # Each form in both libraries.
     for form in ("float32", "int8"):
@@ -494,8 +575,66 @@ def whole_training(folder, stack):
         "an epoch of training.train, 0.83 M: its bare steps",
         epoch_seconds,
         statistics.median(bare_seconds[1:]),
+        target=EPOCH_TARGET,
         note=f"{rate}; {len(chosen.entries)} utterances, {len(batches)} steps per epoch",
     )
+
+
+def start_up(folder, stack):
+    """How long one waits for the command, and for the first text on a device."""
+    model = Model(ConvNet(network_spec("student")), FeatureConfig())
+    random = np.random.default_rng(0)
+    wave = random.normal(size=16_000).astype(np.float32) / 10
+    convert(model, folder / "student.tflite", "int8", [wave])
+    soundfile.write(folder / "wave.wav", wave, 16_000)
+    first_text = f"""
+from lttlib.device import Recogniser
+from lttlib.recognition import transcribe
+transcribe(Recogniser({str(folder / "student.tflite")!r}), {str(folder / "wave.wav")!r})
+"""
+    commands = {
+        "ltt --help": ["-m", "lttlib.cli", "--help"],
+        "import lttlib.device": ["-c", "import lttlib.device"],
+        "first text of a LiteRT file": ["-c", first_text],
+    }
+
+    def run(name):
+        command = [sys.executable, *commands[name]]
+        return lambda: subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+
+    for name, seconds in interleaved(5, {name: run(name) for name in commands}).items():
+        yield limit_row(name, seconds)
+
+
+def several_at_once(folder, stack):
+    """Two trainings side by side, a thread each, beside one after the other with all threads."""
+    command = [sys.executable, __file__, "--steps", "150"]
+
+    def train(_):
+        return float(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+
+    apart = map_in_processes(train, range(2), 1)
+    together = map_in_processes(train, range(2), 2)
+    yield ratio_row(
+        "two trainings of the student at once: one after the other",
+        max(together),
+        sum(apart),
+        target=JOBS_TARGET,
+        note="150 steps each",
+    )
+
+
+def print_seconds_of_steps(steps):
+    """Print how long so many steps of the student take, after ten to warm up."""
+    network = ConvNet(network_spec("student"), dtype=default_dtype_policy())
+    step = our_step(network, TrainingConfig(epochs=1, batch_size=BATCH_SIZE))
+    batch = random_batch(np.random.default_rng(0))
+    for _ in range(10):
+        step(batch)
+    started = time.perf_counter()
+    for _ in range(steps):
+        step(batch)
+    print(time.perf_counter() - started)
 
 
 def corpus_growth(folder, stack):
@@ -526,10 +665,11 @@ PARTS = {
     "search": search,
     "inference": inference,
     "training": whole_training,
+    "jobs": several_at_once,
+    "start": start_up,
     "growth": corpus_growth,
 }
 PACKAGES = (
-    "tensorflow",
     "keras",
     "librosa",
     "numpy",
@@ -541,14 +681,24 @@ PACKAGES = (
 
 def describe_machine() -> dict:
     """Return what the figures are measured on and with."""
+    versions = {name: metadata.version(name) for name in PACKAGES}
     return {
         "cpu": processor_name(),
         "cores": os.cpu_count(),
         "python": platform.python_version(),
-        "versions": {name: metadata.version(name) for name in PACKAGES},
+        "versions": {"tensorflow": tf.__version__} | versions,
+        "commit": commit(),
         "date": date.today().isoformat(),
         "rivals": rival_versions(),
     }
+
+
+def commit():
+    """Return the commit that is measured, with a + if files are other than there; or None."""
+    command = ["git", "-C", str(REPOSITORY), "describe", "--always", "--dirty=+", "--abbrev=7"]
+    with contextlib.suppress(OSError):
+        answer = subprocess.run(command, capture_output=True, text=True)
+        return answer.stdout.strip() or None
 
 
 def processor_name():
@@ -595,7 +745,11 @@ def main():
     )
     default = REPOSITORY / "data" / "bench.json"
     parser.add_argument("--out", type=Path, default=default, help="file (%(default)s)")
+    parser.add_argument("--steps", type=int, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
+    if arguments.steps:
+        print_seconds_of_steps(arguments.steps)
+        return
     measure(arguments.only or list(PARTS), arguments.out)
 
 

@@ -13,10 +13,11 @@ from pathlib import Path
 CHANNELS, CLASSES = 39, 29
 
 
-def step(filters, widths, strides, batch, frames, characters):
+def step(filters, widths, strides, separable, bfloat16, batch, frames, characters):
     """A training step of PyTorch, with what makes it fast on a processor.
 
-    That is bfloat16 autocast, channels last, and two-dimensional convolutions of height 1.
+    That is channels last, two-dimensional convolutions of height 1, and bfloat16 autocast where the
+    processor computes with it: elsewhere it is emulated, and ten times slower.
     """
     import torch
     from torch import nn
@@ -25,7 +26,8 @@ def step(filters, widths, strides, batch, frames, characters):
     torch.manual_seed(0)
     layers, channels = [], CHANNELS
     for size, width, stride in zip(filters, widths, strides):  # noqa: B905
-        layers.append(torch_layer(channels, size, width, stride))
+        splits = separable and bool(layers) and width > 1
+        layers.append(torch_layer(channels, size, width, stride, splits))
         channels = size
     output = nn.Conv2d(channels, CLASSES, 1)
     network = nn.Sequential(*layers, output).to(memory_format=torch.channels_last)
@@ -39,7 +41,7 @@ def step(filters, widths, strides, batch, frames, characters):
 
     def run():
         adam.zero_grad(set_to_none=True)
-        with torch.autocast("cpu", dtype=torch.bfloat16):
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=bfloat16):
             logits = network(x)
         # [frames, batch, classes]
         log_probabilities = logits[:, :, 0].float().permute(2, 0, 1).log_softmax(-1)
@@ -50,21 +52,49 @@ def step(filters, widths, strides, batch, frames, characters):
         adam.step()
         loss.item()
 
-    return run, {"name": f"PyTorch {torch.__version__}, bfloat16, channels last"}
+    precision = "bfloat16" if bfloat16 else "float32"
+    return run, {"name": f"PyTorch {torch.__version__}, {precision}, channels last"}
 
 
-def torch_layer(inputs, outputs, width, stride):
-    """A convolution over time with "same" padding, batch norm and ELU."""
+def torch_layer(inputs, outputs, width, stride, separable):
+    """A convolution over time with "same" padding, batch norm and its activation.
+
+    Separable it has a part for each channel alone, one over the channels, and where that is
+    possible its input is added.
+    """
     from torch import nn
 
     before = (width - 1) // 2
     after = width - 1 - before
-    layers = [nn.BatchNorm2d(outputs), nn.ELU()]
-    if stride == 1 and before == after:
-        convolution = nn.Conv2d(inputs, outputs, (1, width), padding=(0, before))
-        return nn.Sequential(convolution, *layers)
-    convolution = nn.Conv2d(inputs, outputs, (1, width), (1, stride))
-    return nn.Sequential(nn.ZeroPad2d((before, after, 0, 0)), convolution, *layers)
+    filters, groups = (inputs, inputs) if separable else (outputs, 1)
+    size = {"kernel_size": (1, width), "stride": (1, stride), "groups": groups}
+    layers = []
+    if before == after:
+        layers.append(nn.Conv2d(inputs, filters, padding=(0, before), **size))
+    else:
+        layers.append(nn.ZeroPad2d((before, after, 0, 0)))
+        layers.append(nn.Conv2d(inputs, filters, **size))
+    if separable:
+        layers.append(nn.Conv2d(inputs, outputs, 1))
+    layers.append(nn.BatchNorm2d(outputs))
+    if not (separable and stride == 1 and inputs == outputs):
+        return nn.Sequential(*layers, nn.ReLU() if separable else nn.ELU())
+    return residual(nn.Sequential(*layers))
+
+
+def residual(layers):
+    """Layers whose input is added to their output, then ReLU."""
+    from torch import nn
+
+    class Residual(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layers = layers
+
+        def forward(self, x):
+            return nn.functional.relu(x + self.layers(x))
+
+    return Residual()
 
 
 def search(logits, arpa, words, alphabet, beam_width, lm_weight, word_score, threshold):

@@ -119,6 +119,15 @@ def test_record_draws_a_recording_and_has_no_button_in_a_batch_run(monkeypatch, 
     np.testing.assert_array_equal(recording, sound)
 
 
+def test_long_title_has_lines_of_about_one_length_and_a_number_stays_with_its_percent(axes):
+    for count in range(12, 24):
+        plots.label_axes(axes, "word " * count + "6.2 % of all")
+        lines = axes.get_title("left").split("\n")
+        assert len(lines) == 1 + (5 * count + 12 > 80)
+        assert max(map(len, lines)) - min(map(len, lines)) <= 12
+        assert any("6.2\N{NO-BREAK SPACE}%" in line for line in lines)
+
+
 def test_alternative_text_of_a_figure_is_its_titles_and_labels():
     figure, (first, second) = plt.subplots(2)
     assert plots.alt_text(figure) == "A figure without a title"
@@ -225,6 +234,25 @@ def test_names_of_the_frontier_cover_neither_each_other_nor_a_point(axes):
         assert not any(box.contains(*point) for point in points)
         assert inside.x0 <= box.x0 and box.x1 <= inside.x1
         assert inside.y0 <= box.y0 and box.y1 <= inside.y1
+
+
+def test_line_from_a_name_to_its_point_crosses_no_other_name(axes):
+    """Points so near to each other that not every name can stand beside its own."""
+    axes.set(xlim=(3.6, 6.3), ylim=(0, 2.2))
+    points = [(4.04, 1.47), (4.23, 1.08), (4.47, 1.02), (4.67, 1.04), (4.88, 0.79), (4.98, 0.54)]
+    names = ["distillation, 2 bits", "distillation, 4 bits", "rounded, 8 bits"]
+    names += ["8-bit weights", "teacher, 3 bits", "teacher, 4 bits"]
+    line = points[:1]
+    for x, y in points[1:]:
+        line += [(x, line[-1][1]), (x, y)]
+    plots.name_points(axes, points, names, line=line)
+    boxes = label_boxes(axes)
+    for number, label in enumerate(axes.texts):
+        path = label.arrow_patch.get_path()
+        start, *_, end = label.arrow_patch.get_transform().transform(path.vertices)
+        others = boxes[:number] + boxes[number + 1 :]
+        for place in np.linspace(start, end, 50):
+            assert not any(box.contains(*place) for box in others), label.get_text()
 
 
 def test_frontier_names_others_on_request_and_its_line_stays_free(axes):

@@ -2,6 +2,8 @@
 
 import numpy as np
 import pytest
+import scipy.fft
+import scipy.signal
 
 from lttlib.features import FeatureConfig, extract, normalisation, spectral
 from lttlib.features.spectral import FEATURE_KINDS
@@ -122,6 +124,43 @@ def test_extract_gives_speech_mean_0_and_variance_1(kind):
     spoken = values[is_speech].reshape(-1, config.channels)
     np.testing.assert_allclose(spoken.mean(axis=0), 0, atol=1e-3)
     np.testing.assert_allclose(spoken.std(axis=0), 1, atol=1e-3)
+
+
+def extract_in_float64(wave, config):
+    """The features of `mfccs` for a recording that is normalised as a whole, with scipy.signal."""
+    wave = wave.astype(np.float64) - wave.astype(np.float64).mean()
+    padded = np.pad(wave, config.n_fft // 2)
+    starts = range(0, len(wave) + 1, config.hop_length)
+    window = scipy.signal.get_window("hann", config.n_fft)
+    frames = [padded[start : start + config.n_fft] * window for start in starts]
+    filters = spectral.mel_filters(config.sampling_rate, config.n_fft, config.n_mels)
+    power = np.abs(np.fft.rfft(frames)) ** 2 @ filters.astype(np.float64)
+
+    # Speech, and what is near it, in decibels of its level; in float64 without rounding between.
+    levels = 10 * np.log10(np.maximum(power.mean(axis=1), 1e-13))
+    level = looped_levels(levels, len(levels))[0]
+    is_speech = levels > max(level - 30, np.percentile(levels, 5) + 6)
+    reach = round(250 / config.frame_shift_ms)
+    heard = [is_speech[max(t - reach, 0) : t + reach + 1].any() for t in range(len(levels))]
+    relative = np.array(heard)[:, None] * power / 10 ** (level / 10)
+    decibels = 10 * np.log10(relative + 10**-4.5)
+
+    # Cepstra and their derivatives.
+    cepstra = scipy.fft.dct(decibels, norm="ortho")[:, : config.n_mfcc]
+    savgol = {"window_length": 9, "polyorder": 2, "axis": 0, "mode": "nearest"}
+    derivatives = [scipy.signal.savgol_filter(cepstra, deriv=order, **savgol) for order in (1, 2)]
+    return looped_normalise(np.hstack([cepstra, *derivatives]), is_speech, len(levels))
+
+
+@pytest.mark.parametrize("decibels", [0, -40, -80])
+def test_extract_is_its_definition_in_float64_also_where_a_quiet_band_lies_beside_a_loud_one(
+    decibels,
+):
+    wave = syllables()
+    tone = np.sin(2 * np.pi * 3000 * np.arange(len(wave)) / RATE)
+    low = scipy.signal.sosfilt(scipy.signal.butter(6, 1500, fs=RATE, output="sos"), wave)
+    wave = (low + 10 ** (decibels / 20) * 0.05 * tone).astype(np.float32)
+    np.testing.assert_allclose(extract(wave, CONFIG), extract_in_float64(wave, CONFIG), atol=2e-4)
 
 
 def spoken_frames(wave, before=0.0, config=CONFIG):
