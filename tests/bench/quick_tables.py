@@ -49,7 +49,7 @@ def rate(result, name="LER", digits=1) -> str:
 
 
 def rows_by_table(cards, minutes) -> dict:
-    """The rows of each table, from the cards by model and the minutes by notebook."""
+    """The rows of each table, from the cards by model and the minutes by notebook and of all."""
     teacher = cards["teacher"]
     teacher_rows = []
     for split, name in SPLITS.items():
@@ -77,7 +77,7 @@ def rows_by_table(cards, minutes) -> dict:
         word_rows.append([name, *(rate(result, "WER") for result in results)])
 
     minute_rows = [[number, f"{value:.1f}"] for number, value in sorted(minutes.items())]
-    minute_rows.append(["all", f"{sum(minutes.values()):.0f}"])
+    minute_rows[-1][1] = f"{minutes['all']:.0f}"
     return {
         "teachers-quick": teacher_rows,
         "students-quick": student_rows,
@@ -87,18 +87,28 @@ def rows_by_table(cards, minutes) -> dict:
     }
 
 
+def minutes_of(runs) -> dict:
+    """Minutes of each notebook, and of all from the first start to the last end."""
+    minutes = {number: run["duration"] / 60 for number, run in runs.items()}
+    times = {}
+    for end in ("start_time", "end_time"):
+        times[end] = [datetime.datetime.fromisoformat(run[end]) for run in runs.values()]
+    whole = max(times["end_time"]) - min(times["start_time"])
+    return minutes | {"all": whole.total_seconds() / 60}
+
+
 def main(machine):
     """Read the cards and reports of quick, and write the tables."""
     folder = profile_folder("quick")
     cards = {}
     for name in STUDENTS:
         cards[name] = parse_json((folder / "models" / name / "card.json").read_bytes())
-    minutes = {}
+    runs = {}
     for path in sorted((folder / "reports").glob("0[0-9]_*.ipynb")):
-        metadata = parse_json(path.read_bytes())["metadata"]
-        minutes[path.name[:2]] = metadata["papermill"]["duration"] / 60
-    if len(minutes) != 10:
-        raise SystemExit(f"run all notebooks first; there are reports of {', '.join(minutes)}")
+        runs[path.name[:2]] = parse_json(path.read_bytes())["metadata"]["papermill"]
+    if len(runs) != 10:
+        raise SystemExit(f"run all notebooks first; there are reports of {', '.join(runs)}")
+    minutes = minutes_of(runs)
 
     commit = subprocess.check_output(["git", "rev-parse", "--short", "HEAD"], text=True).strip()
     origin = {"machine": machine, "commit": commit, "date": f"{datetime.date.today()}"}

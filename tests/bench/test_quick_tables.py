@@ -23,7 +23,7 @@ def test_tables_of_quick_have_a_row_for_each_model_and_notebook():
     cards = {name: CARD for name in quick_tables.STUDENTS}
     better = RESULT | {"errors": {"characters": [0, 0]}}
     cards["student-distilled"] = CARD | {"results": {"dev": better, "test": better}}
-    rows = quick_tables.rows_by_table(cards, {"00": 0.5, "01": 1.25})
+    rows = quick_tables.rows_by_table(cards, {"00": 0.5, "01": 1.25, "all": 1.6})
     assert rows["teachers-quick"][1] == [
         "test: others never heard", "1,234", "61 s", "10.04 (8.0 to 12.0)", "20.0 (15.0 to 25.0)",
     ]  # fmt: skip
@@ -41,3 +41,14 @@ def test_tables_of_quick_are_those_of_the_file():
     assert names == list(quick_tables.STUDENTS.values())
     words = [row[0] for row in entries["words-quick"]["rows"]]
     assert words == list(quick_tables.WORDS.values())
+
+
+def test_minutes_of_all_are_those_that_one_waits_where_notebooks_run_side_by_side():
+    times = {
+        "05": ("2026-01-01T10:00:00+00:00", "2026-01-01T10:03:00+00:00", 180.0),
+        "06": ("2026-01-01T10:00:30+00:00", "2026-01-01T10:05:00+00:00", 270.0),
+    }
+    runs = {}
+    for number, (start, end, seconds) in times.items():
+        runs[number] = {"start_time": start, "end_time": end, "duration": seconds}
+    assert quick_tables.minutes_of(runs) == {"05": 3.0, "06": 4.5, "all": 5.0}
