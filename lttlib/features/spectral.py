@@ -207,11 +207,12 @@ def _coefficients(decibels, config):
 
 def band_power(wave: np.ndarray, config: FeatureConfig, dtype=np.float64) -> np.ndarray:
     """Power in the bands [frames, bands]: mel bands for `mfccs`, else all of the spectrogram."""
-    spectrogram = power_spectrogram(wave, config, dtype)
     if config.kind != "mfccs":
-        return spectrogram
+        return power_spectrogram(wave, config, dtype)
+    # Block by block: memory for all of the spectrogram takes longer to get than to fill.
     filters = _sparse_mel_filters(config.sampling_rate, config.n_fft, config.n_mels)
-    return (filters @ spectrogram.T).T
+    blocks = [(filters @ block.T).T for block in _power_blocks(wave, config, dtype)]
+    return np.concatenate(blocks)
 
 
 def power_spectrogram(wave: np.ndarray, config: FeatureConfig, dtype=np.float64) -> np.ndarray:
@@ -230,6 +231,11 @@ def power_spectrogram(wave: np.ndarray, config: FeatureConfig, dtype=np.float64)
     -------
     float32 array [1 + samples // hop_length, n_fft // 2 + 1], as `librosa.stft` frames it.
     """
+    return np.concatenate(list(_power_blocks(wave, config, dtype)))
+
+
+def _power_blocks(wave, config, dtype):
+    """Yield the power spectrogram, some frames at a time."""
     # [frames, n_fft], a view
     n_fft = config.n_fft
     padded = np.pad(np.asarray(wave, np.float32), n_fft // 2)
@@ -237,14 +243,12 @@ def power_spectrogram(wave: np.ndarray, config: FeatureConfig, dtype=np.float64)
 
     # Rounded to float32 after the transform, as librosa does.
     window = _hann(n_fft).astype(dtype)
-    power = np.empty((len(frames), n_fft // 2 + 1), np.float32)
     for start in range(0, len(frames), BLOCK_FRAMES):
-        block = slice(start, start + BLOCK_FRAMES)
-        spectrum = scipy.fft.rfft(frames[block] * window).astype(np.complex64, copy=False)
+        block = frames[start : start + BLOCK_FRAMES] * window
+        spectrum = scipy.fft.rfft(block).astype(np.complex64, copy=False)
         # real and imaginary parts in turn
         squares = np.square(spectrum.view(np.float32))
-        np.add(squares[:, 0::2], squares[:, 1::2], out=power[block])
-    return power
+        yield squares[:, 0::2] + squares[:, 1::2]
 
 
 def power_to_db(power: np.ndarray) -> np.ndarray:
