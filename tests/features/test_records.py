@@ -508,6 +508,11 @@ def test_batches_have_few_shapes_and_no_more_padding_than_their_bucket(folder):
         assert smallest == {batch["features"].shape[1]}
 
 
+def test_batches_have_no_tuner(folder):
+    """An epoch could not end before tf.data's tuner looked again, up to as long as it had run."""
+    assert Records(folder).batches(8).skip(1).options().autotune.enabled is False
+
+
 @pytest.mark.parametrize("batch_size", [3, 200])
 def test_num_batches_is_the_number_of_batches(folder, batch_size):
     opened = Records(folder)
