@@ -4,11 +4,11 @@ import difflib
 import os
 import sys
 import textwrap
-import weakref
 from pathlib import Path
 
 import matplotlib.pyplot as plt
 import numpy as np
+from matplotlib.container import BarContainer
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 from matplotlib.ticker import LogLocator
@@ -44,8 +44,6 @@ STYLE = {
 RECORDER = Path(__file__).with_name("recorder.js")
 
 ONLY_LIVE = "Interactive: open this notebook in JupyterLab."
-
-DESCRIPTIONS = weakref.WeakKeyDictionary()  # of figures, as `describe` was given them
 
 # Of classes in `posteriors`.
 KIND_COLOURS = {"vowel": "red", "consonant": "blue", "space": "green"}
@@ -263,32 +261,46 @@ def record(draw, sampling_rate: int):
     display(recorder, output)
 
 
-def describe(artist, text: str) -> None:
-    """Give a figure a text for those who do not see it, instead of its titles and labels.
-
-    Parameters
-    ----------
-    artist : matplotlib.figure.Figure or matplotlib.axes.Axes
-        The figure, or anything in it.
-    text : str
-        What one sees: what is high, where it falls, which is the largest.
-    """
-    DESCRIPTIONS[artist.get_figure(root=True)] = text
-
-
 def alt_text(figure) -> str:
-    """What a figure shows, in words: what `describe` was given, else its titles and labels."""
-    if figure in DESCRIPTIONS:
-        return DESCRIPTIONS[figure]
+    """What a figure shows, in words: its titles, labels, bars with names, and curves with names."""
     sentences = [figure.get_suptitle()]
     for axes in figure.axes:
         sentences += [axes.get_title(place) for place in ("left", "center", "right")]
         labels = {"Across": axes.get_xlabel(), "Up": axes.get_ylabel()}
-        named = [f"{way}: {label}" for way, label in labels.items() if label]
-        sentences += named
+        sentences += [f"{way}: {label}" for way, label in labels.items() if label]
+        bars = [item for item in axes.containers if isinstance(item, BarContainer)]
+        sentences += [_bars_in_words(axes, item) for item in bars]
+        sentences += [_curve_in_words(line) for line in axes.lines]
     sentences = [" ".join(sentence.split()).rstrip(".") for sentence in sentences]
     # Panels may share a label.
     return ". ".join(dict.fromkeys(filter(None, sentences))) or "A figure without a title"
+
+
+def _bars_in_words(axes, bars):
+    """How long each bar is, such as "teacher 2.9, student 11"; nothing where they have no names."""
+    lying = bars.orientation == "horizontal"
+    axis = axes.yaxis if lying else axes.xaxis
+    corners = [bar.get_bbox().get_points() for bar in bars]  # of each: lower left, upper right
+    places = np.mean(corners, axis=1)[:, 1 if lying else 0]
+    names = zip(axis.get_ticklocs().round(6), axis.get_ticklabels(), strict=True)
+    texts = {place: label.get_text() for place, label in names}
+    if not set(places.round(6)) <= set(texts):
+        return ""
+    lengths = zip(places.round(6), bars.datavalues, strict=True)
+    return ", ".join(f"{texts[place]} {length:.3g}" for place, length in lengths)
+
+
+def _curve_in_words(line):
+    """The ends and extremes of a curve; nothing where it has no name."""
+    name = line.get_label()
+    y = np.asarray(line.get_ydata(orig=False), float)
+    y = y[np.isfinite(y)]
+    if name.startswith("_") or not len(y):
+        return ""
+    text = f"{name}: {y[0]:.3g}"
+    if len(y) > 1:
+        text += f" to {y[-1]:.3g}, between {y.min():.3g} and {y.max():.3g}"
+    return text
 
 
 def _kind_of(character):

@@ -140,12 +140,19 @@ def test_alternative_text_of_a_figure_is_its_titles_and_labels():
     plt.close(figure)
 
 
-def test_figure_that_is_described_has_that_text(axes):
-    plots.label_axes(axes, "Title")
-    plots.describe(axes, "It falls from 30 to 3.")
-    assert plots.alt_text(axes.figure) == "It falls from 30 to 3."
-    plots.describe(axes.figure, "It rises.")
-    assert plots.alt_text(axes.figure) == "It rises."
+def test_alt_text_has_the_numbers_of_bars_and_curves_with_names(axes):
+    plots.error_bars(axes, ["teacher", "student"], [2.94, 11.6], [(2, 4), None])
+    axes.plot([0, 1, 2], [30, 4, np.nan], label="loss")
+    axes.plot([0, 1], [8, 9])
+    expected = "Across: LER (%). teacher 2.94, student 11.6. loss: 30 to 4, between 4 and 30"
+    assert plots.alt_text(axes.figure) == expected
+
+
+def test_alt_text_leaves_out_what_has_no_name(axes):
+    plots.label_axes(axes, "A histogram")
+    axes.hist(np.linspace(0, 1, 50), 7)
+    axes.plot([], [], label="nothing")
+    assert plots.alt_text(axes.figure) == "A histogram"
 
 
 def test_shown_figures_carry_their_text_whatever_draws_them(monkeypatch):
