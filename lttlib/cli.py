@@ -21,7 +21,7 @@ BROKEN_PIPE = 141  # what a shell says of a program that died of writing to nobo
 UNFORESEEN = 70  # EX_SOFTWARE of sysexits.h
 
 # What to install for a package that is not there; all others come with the course.
-REQUIREMENTS = dict.fromkeys(("numpy", "scipy", "soundfile", "soxr"), ".")
+REQUIREMENTS = dict.fromkeys(("numpy", "soundfile", "soxr"), ".")
 REQUIREMENTS["ai_edge_litert"] = "'.[device]'"
 
 

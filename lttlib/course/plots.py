@@ -268,9 +268,11 @@ def alt_text(figure) -> str:
         sentences += [axes.get_title(place) for place in ("left", "center", "right")]
         labels = {"Across": axes.get_xlabel(), "Up": axes.get_ylabel()}
         sentences += [f"{way}: {label}" for way, label in labels.items() if label]
-        bars = [item for item in axes.containers if isinstance(item, BarContainer)]
-        sentences += [_bars_in_words(axes, item) for item in bars]
-        sentences += [_curve_in_words(line) for line in axes.lines]
+        for container in axes.containers:
+            if isinstance(container, BarContainer):
+                sentences.append(_bars_in_words(axes, container))
+        for line in axes.lines:
+            sentences.append(_curve_in_words(line))
     sentences = [" ".join(sentence.split()).rstrip(".") for sentence in sentences]
     # Panels may share a label.
     return ". ".join(dict.fromkeys(filter(None, sentences))) or "A figure without a title"
@@ -280,26 +282,38 @@ def _bars_in_words(axes, bars):
     """How long each bar is, such as "teacher 2.9, student 11"; nothing where they have no names."""
     lying = bars.orientation == "horizontal"
     axis = axes.yaxis if lying else axes.xaxis
-    corners = [bar.get_bbox().get_points() for bar in bars]  # of each: lower left, upper right
-    places = np.mean(corners, axis=1)[:, 1 if lying else 0]
-    names = zip(axis.get_ticklocs().round(6), axis.get_ticklabels(), strict=True)
-    texts = {place: label.get_text() for place, label in names}
-    if not set(places.round(6)) <= set(texts):
-        return ""
-    lengths = zip(places.round(6), bars.datavalues, strict=True)
-    return ", ".join(f"{texts[place]} {length:.3g}" for place, length in lengths)
+    names = {}
+    for place, label in zip(axis.get_ticklocs(), axis.get_ticklabels(), strict=True):
+        names[f"{place:.4f}"] = label.get_text()
+
+    # A bar's name is the label of the tick at its middle.
+    words = []
+    for bar, length in zip(bars, bars.datavalues, strict=True):
+        across, up = bar.get_center()
+        place = up if lying else across
+        key = f"{place:.4f}"
+        if key not in names:
+            return ""
+        words.append(f"{names[key]} {length:.3g}")
+    return ", ".join(words)
 
 
 def _curve_in_words(line):
     """The ends and extremes of a curve; nothing where it has no name."""
     name = line.get_label()
-    y = np.asarray(line.get_ydata(orig=False), float)
-    y = y[np.isfinite(y)]
-    if name.startswith("_") or not len(y):
+    heights = np.asarray(line.get_ydata(orig=False), float)
+    heights = heights[np.isfinite(heights)]
+    if name.startswith("_") or not len(heights):
         return ""
-    text = f"{name}: {y[0]:.3g}"
-    if len(y) > 1:
-        text += f" to {y[-1]:.3g}, between {y.min():.3g} and {y.max():.3g}"
+    first = heights[0]
+    text = f"{name}: {first:.3g}"
+    if len(heights) > 1:
+        # where it ends, and how far it goes
+        last = heights[-1]
+        low, high = min(heights), max(heights)
+        text += f" to {last:.3g}"
+        text += f", between {low:.3g}"
+        text += f" and {high:.3g}"
     return text
 
 

@@ -1,6 +1,6 @@
 """From a sound to what a network reads: the raw wave, a power spectrogram, or MFCCs.
 
-Needs numpy, scipy, soundfile and soxr only, so that a device computes the features of the training.
+Needs numpy, soundfile and soxr only, so that a device computes the features of the training.
 librosa is the reference: the tests compare every number here with it.
 """
 
@@ -8,9 +8,6 @@ from dataclasses import asdict, dataclass, replace
 from functools import cache
 
 import numpy as np
-import scipy.fft
-import scipy.ndimage
-import scipy.sparse
 from numpy.lib.stride_tricks import sliding_window_view
 
 from lttlib import Error
@@ -210,8 +207,8 @@ def band_power(wave: np.ndarray, config: FeatureConfig, dtype=np.float64) -> np.
     if config.kind != "mfccs":
         return power_spectrogram(wave, config, dtype)
     # Block by block: memory for all of the spectrogram takes longer to get than to fill.
-    filters = _sparse_mel_filters(config.sampling_rate, config.n_fft, config.n_mels)
-    blocks = [(filters @ block.T).T for block in _power_blocks(wave, config, dtype)]
+    filters = mel_filters(config.sampling_rate, config.n_fft, config.n_mels)
+    blocks = [block @ filters for block in _power_blocks(wave, config, dtype)]
     return np.concatenate(blocks)
 
 
@@ -245,7 +242,7 @@ def _power_blocks(wave, config, dtype):
     window = _hann(n_fft).astype(dtype)
     for start in range(0, len(frames), BLOCK_FRAMES):
         block = frames[start : start + BLOCK_FRAMES] * window
-        spectrum = scipy.fft.rfft(block).astype(np.complex64, copy=False)
+        spectrum = np.fft.rfft(block).astype(np.complex64, copy=False)
         # real and imaginary parts in turn
         squares = np.square(spectrum.view(np.float32))
         yield squares[:, 0::2] + squares[:, 1::2]
@@ -268,7 +265,7 @@ def mfccs(wave: np.ndarray, config: FeatureConfig) -> np.ndarray:
 
 def cepstra(mel_decibels: np.ndarray, config: FeatureConfig) -> np.ndarray:
     """Mel-frequency cepstral coefficients [frames, n_mfcc] of mel bands in decibels."""
-    return scipy.fft.dct(mel_decibels, norm="ortho")[:, : config.n_mfcc]
+    return mel_decibels @ _cosines(config.n_mels, config.n_mfcc).astype(mel_decibels.dtype)
 
 
 def add_deltas(values: np.ndarray) -> np.ndarray:
@@ -293,7 +290,10 @@ def delta(values: np.ndarray, order: int = 1) -> np.ndarray:
     -------
     array [frames, channels]
     """
-    return scipy.ndimage.correlate1d(values, _savitzky_golay(order), axis=0, mode="nearest")
+    reach = DELTA_WIDTH // 2
+    padded = np.pad(values, [(reach, reach), (0, 0)], mode="edge")
+    weights = _savitzky_golay(order).astype(values.dtype)
+    return sum(weight * padded[n : n + len(values)] for n, weight in enumerate(weights))
 
 
 def cmvn(values: np.ndarray) -> np.ndarray:
@@ -328,16 +328,16 @@ def mel_filters(sampling_rate: int, n_fft: int, n_mels: int) -> np.ndarray:
     return (triangles * 2 / (upper - lower)).astype(np.float32)
 
 
+# SciPy has the following, but its import takes longer than all else before a first text.
+
+
 @cache
-def _sparse_mel_filters(sampling_rate, n_fft, n_mels):
-    """The filters as a sparse array [n_mels, n_fft // 2 + 1]."""
-    # Nearly all of it is zeros; and unlike a product of BLAS, one with it rounds alike on any
-    # number of threads.
-    return scipy.sparse.csr_array(mel_filters(sampling_rate, n_fft, n_mels).T)
-
-
-# scipy.signal has both of the following, but `import scipy.signal` takes two seconds: too long on a
-# device that transcribes in milliseconds.
+def _cosines(n_mels, n_mfcc):
+    """The discrete cosine transform, orthonormal, as a product: [n_mels, n_mfcc]."""
+    middles = (np.arange(n_mels) + 0.5)[:, None] * np.pi / n_mels
+    cosines = np.cos(middles * np.arange(n_mfcc)) * np.sqrt(2 / n_mels)
+    cosines[:, 0] /= np.sqrt(2)
+    return cosines
 
 
 @cache

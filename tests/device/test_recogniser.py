@@ -49,7 +49,7 @@ def test_real_time_factor_is_time_over_time(monkeypatch):
 
 ALONE = """
 import sys
-heavy = "tensorflow keras loky jiwer safetensors matplotlib librosa pooch"
+heavy = "tensorflow keras scipy loky jiwer safetensors matplotlib librosa pooch"
 for name in heavy.split():
     sys.modules[name] = None  # importing it fails
 from lttlib.cli import main
