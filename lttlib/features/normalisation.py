@@ -21,6 +21,9 @@ NEAR_SECONDS = 0.25
 FLOOR_DB = 45.0
 # The softest voice of a recording lies no further under the level of the whole.
 SOFTEST_DB = 20.0
+# A band of a power spectrogram varies at least as much as this, in decibels: one that a slower copy
+# of a recording leaves empty would make a click of thousands of deviations of it.
+LEAST_DEVIATION_DB = 3.0
 # Power of digital silence.
 LEAST_POWER = 1e-13
 # Weight of the whole recording where a window holds little speech.
@@ -92,7 +95,7 @@ def speech_levels(levels, window: int):
     return around
 
 
-def normalise(values, is_speech, window: int):
+def normalise(values, is_speech, window: int, least_deviation: float = 0.0):
     """Mean 0 and variance 1 of speech, channel by channel; a constant channel becomes 0.
 
     Where nothing is speech, all is 0.
@@ -103,6 +106,8 @@ def normalise(values, is_speech, window: int):
     is_speech : bool array [frames]
     window : int
         Frames that have a mean and a variance in common.
+    least_deviation : float
+        What varies less is divided by this instead.
 
     Returns
     -------
@@ -125,7 +130,8 @@ def normalise(values, is_speech, window: int):
         variance = squares / count - np.square(shift)
         centred -= shift
     deviation = np.sqrt(variance)
-    return (centred / np.where(deviation > 1e-6, deviation, np.inf)).astype(np.float32)
+    divisor = np.where(deviation > 1e-6, np.maximum(deviation, least_deviation), np.inf)
+    return (centred / divisor).astype(np.float32)
 
 
 def window_sums(values, window: int):

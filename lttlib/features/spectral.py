@@ -14,6 +14,7 @@ from lttlib import Error
 from lttlib.features.audio import MAX_SAMPLING_RATE
 from lttlib.features.normalisation import (
     FLOOR_DB,
+    LEAST_DEVIATION_DB,
     NEAR_SECONDS,
     WINDOW_SECONDS,
     find_speech,
@@ -100,6 +101,8 @@ class FeatureConfig:
         fields = _rename(asdict(self), "frame_shift_ms", "stride_ms")
         if self.normalisation == "utterance":
             del fields["normalisation"]
+        elif self.kind == "power":
+            fields["least_deviation_db"] = LEAST_DEVIATION_DB
         return fields
 
     @classmethod
@@ -108,6 +111,12 @@ class FeatureConfig:
         if not isinstance(fields, dict):
             raise Error(f"features are a JSON object, not {type(fields).__name__}")
         fields = {"normalisation": "utterance"} | fields
+        least = fields.pop("least_deviation_db", None)
+        if (fields.get("kind"), fields["normalisation"]) == ("power", "speech") and not least:
+            cure = "make the records, and the models that read them, again"
+            raise Error(
+                "power features of a former version, whose deviations had no end", cure=cure
+            )
         return cls(**_rename(fields, "stride_ms", "frame_shift_ms"))
 
     @property
@@ -181,7 +190,8 @@ def extract(wave: np.ndarray, config: FeatureConfig) -> np.ndarray:
     heard = near_speech(is_speech, config.near_frames)[:, None]
     gain = (heard / 10 ** (level[:, None] / 10)).astype(np.float32)
     decibels = 10 * np.log10(gain * power + np.float32(10 ** (-FLOOR_DB / 10)))
-    return normalise(_coefficients(decibels, config), is_speech, config.normalised_frames)
+    least = LEAST_DEVIATION_DB if config.kind == "power" else 0.0
+    return normalise(_coefficients(decibels, config), is_speech, config.normalised_frames, least)
 
 
 def _normalised_wave(wave, config):

@@ -5,6 +5,7 @@ import pytest
 import scipy.fft
 import scipy.signal
 
+from lttlib import Error
 from lttlib.features import FeatureConfig, extract, normalisation, spectral
 from lttlib.features.spectral import FEATURE_KINDS
 
@@ -99,6 +100,34 @@ def test_find_speech_and_normalise_are_their_definitions(frames):
     normalised = normalisation.normalise(values, is_speech, WINDOW)
     expected = looped_normalise(values, is_speech, WINDOW)
     np.testing.assert_allclose(normalised, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_normalise_divides_what_hardly_varies_by_the_least_deviation():
+    values = np.array([[0.0, 7.0, 10.0], [1e-3, 7.0, -10.0], [30.0, 7.0, 0.0], [0.0, 7.0, 0.0]])
+    is_speech = np.array([True, True, False, True])
+    normalised = normalisation.normalise(values, is_speech, WINDOW, least_deviation=3.0)
+    assert normalised[2, 0] == pytest.approx(10, rel=1e-3)
+    assert not normalised[:, 1].any()
+    assert normalised[0, 2] == pytest.approx(10 / np.sqrt(200 / 3))
+
+
+def test_power_features_of_a_slower_copy_have_no_click_of_thousands_of_deviations():
+    """Slower, it has nothing in the upper bands but what its sudden ends leave there."""
+    random, rate = np.random.default_rng(0), 16_000
+    spectrum = np.fft.rfft(random.normal(size=rate))
+    spectrum[6_000:] = 0  # Hz: it lasts for a second
+    wave = np.fft.irfft(spectrum) * np.repeat(random.uniform(0.1, 1, 20), rate // 20)
+    wave = np.r_[np.zeros(rate // 2), 0.5, wave / 10, np.zeros(rate // 2)]
+    values = spectral.extract(wave.astype(np.float32), FeatureConfig(kind="power"))
+    assert np.abs(values).max() < 20
+
+
+def test_power_features_of_before_are_refused():
+    fields = FeatureConfig(kind="power").to_json()
+    assert FeatureConfig.from_json(fields) == FeatureConfig(kind="power")
+    del fields["least_deviation_db"]
+    with pytest.raises(Error, match="power features of a former version.* again"):
+        FeatureConfig.from_json(fields)
 
 
 @pytest.mark.parametrize("shape", [(7,), (7, 2)])
