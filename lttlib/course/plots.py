@@ -279,7 +279,7 @@ def alt_text(figure) -> str:
 
 
 def _bars_in_words(axes, bars):
-    """How long each bar is, such as "teacher 2.9, student 11"; nothing where they have no names."""
+    """How long bars are, such as "teacher: 2.9; student: 11"; nothing where they have no names."""
     lying = bars.orientation == "horizontal"
     axis = axes.yaxis if lying else axes.xaxis
     names = {}
@@ -294,26 +294,28 @@ def _bars_in_words(axes, bars):
         key = f"{place:.4f}"
         if key not in names:
             return ""
-        words.append(f"{names[key]} {length:.3g}")
-    return ", ".join(words)
+        words.append(f"{names[key]}: {length:.3g}")
+    return "; ".join(words)
 
 
 def _curve_in_words(line):
     """The ends and extremes of a curve; nothing where it has no name."""
     name = line.get_label()
+    if name.startswith("_"):
+        return ""
     heights = np.asarray(line.get_ydata(orig=False), float)
     heights = heights[np.isfinite(heights)]
-    if name.startswith("_") or not len(heights):
+    if not len(heights):
         return ""
+    if line.axes.get_yscale() == "linear":
+        # What nobody could see is 0.
+        heights[abs(heights) < max(abs(heights)) / 1000] = 0
     first = heights[0]
     text = f"{name}: {first:.3g}"
     if len(heights) > 1:
-        # where it ends, and how far it goes
         last = heights[-1]
         low, high = min(heights), max(heights)
-        text += f" to {last:.3g}"
-        text += f", between {low:.3g}"
-        text += f" and {high:.3g}"
+        text += f" to {last:.3g}, between {low:.3g} and {high:.3g}"
     return text
 
 

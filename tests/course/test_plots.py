@@ -142,9 +142,9 @@ def test_alternative_text_of_a_figure_is_its_titles_and_labels():
 
 def test_alt_text_has_the_numbers_of_bars_and_curves_with_names(axes):
     plots.error_bars(axes, ["teacher", "student"], [2.94, 11.6], [(2, 4), None])
-    axes.plot([0, 1, 2], [30, 4, np.nan], label="loss")
+    axes.plot([0, 1, 2, 3], [30, 4, 1e-9, np.nan], label="loss")
     axes.plot([0, 1], [8, 9])
-    expected = "Across: LER (%). teacher 2.94, student 11.6. loss: 30 to 4, between 4 and 30"
+    expected = "Across: LER (%). teacher: 2.94; student: 11.6. loss: 30 to 0, between 0 and 30"
     assert plots.alt_text(axes.figure) == expected
 
 
