@@ -112,11 +112,10 @@ class FeatureConfig:
             raise Error(f"features are a JSON object, not {type(fields).__name__}")
         fields = {"normalisation": "utterance"} | fields
         least = fields.pop("least_deviation_db", None)
-        if (fields.get("kind"), fields["normalisation"]) == ("power", "speech") and not least:
+        is_power = (fields.get("kind"), fields["normalisation"]) == ("power", "speech")
+        if is_power and least != LEAST_DEVIATION_DB:
             cure = "make the records, and the models that read them, again"
-            raise Error(
-                "power features of a former version, whose deviations had no end", cure=cure
-            )
+            raise Error("power features of a former version, with no least deviation", cure=cure)
         return cls(**_rename(fields, "stride_ms", "frame_shift_ms"))
 
     @property
