@@ -3,7 +3,7 @@ PROFILE ?= quick
 JOBS ?= 2
 STAMP := .venv/installed
 NOTEBOOKS := $(wildcard notebooks/[0-9][0-9]_*.ipynb)
-# Notebooks 05 to 07 read nothing of one another, and neither do the solutions.
+# Notebooks 03 and 04 read nothing of one another, nor do 05 to 07, nor the solutions.
 NBVAL = .venv/bin/python -m pytest --nbval-lax --nbval-current-env
 TWO = -n 2 --dist loadfile
 # Tried, not looked up: a pyenv shim is there for versions that are not, and Debian's python3 may lack venv.
@@ -24,10 +24,11 @@ run: .venv      ## run the course and write its report: make run PROFILE=digits 
 
 test: lint      ## lint, unit tests, the slow ones, then every notebook with its asserts, on data of its own
 	.venv/bin/python -m pytest tests --ignore tests/test_course.py -m "not slow" -n auto --dist loadfile
-	.venv/bin/python -m pytest tests --ignore tests/test_course.py -m slow
+	.venv/bin/python -m pytest tests --ignore tests/test_course.py -m slow $(TWO)
 	@test -n "$(NOTEBOOKS)" || { echo "No notebooks to test." >&2; exit 1; }
 	data=$$(mktemp -d) && trap 'rm -rf "$$data"' EXIT && export LTT_DATA="$$data" LTT_BATCH=1 \
-		&& $(NBVAL) tests/test_course.py notebooks/0[0-4]_*.ipynb \
+		&& $(NBVAL) tests/test_course.py notebooks/0[0-2]_*.ipynb \
+		&& $(NBVAL) $(TWO) notebooks/0[34]_*.ipynb \
 		&& $(NBVAL) $(TWO) notebooks/0[5-7]_*.ipynb \
 		&& $(NBVAL) notebooks/0[89]_*.ipynb $(wildcard notebooks/[1-9]*.ipynb) \
 		&& $(NBVAL) $(TWO) notebooks/solutions

@@ -25,8 +25,7 @@ BATCH = {"LTT_BATCH": "1", "TF_CPP_MIN_LOG_LEVEL": "3", "PYDEVD_DISABLE_FILE_VAL
 STAGES = (
     ("00_overview", "01_features"),
     ("02_teacher",),
-    ("03_guidance",),
-    ("04_distilled_student",),
+    ("03_guidance", "04_distilled_student"),
     ("05_quantized_student", "06_fitnet", "07_language_model"),
     ("08_deployment",),
     ("09_report",),
@@ -146,8 +145,10 @@ def run_in_stages(profile, steps, jobs, reports=""):
         stems = [stem for stem in stage if stem in values]
 
         def run_notebook(stem):
-            parameters = {key: value for key, value in values[stem].items() if key != "profile"}
-            return _run_printing(stem[:2], run_command(profile, [stem], parameters, reports))
+            parameters = dict(values[stem])
+            parameters.pop("profile", None)  # told beside them
+            command = run_command(profile, [stem], parameters, reports)
+            return _run_printing(stem[:2], command)
 
         # Alone, a notebook has all processors.
         successes = map_in_processes(run_notebook, stems, min(jobs, len(stems)))

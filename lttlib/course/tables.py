@@ -90,10 +90,11 @@ class Table:
 
     def value(self, row, column):
         """What stands in a column, in the row that begins with this text."""
-        found = [cells for cells in self.rows if cells[0] == row]
-        if len(found) != 1 or column not in self.columns:
+        matching_rows = [cells for cells in self.rows if cells[0] == row]
+        if len(matching_rows) != 1 or column not in self.columns:
             raise Error(f"{self.name} has not one cell of {row!r} and {column!r}", TABLES)
-        return found[0][self.columns.index(column)]
+        (cells,) = matching_rows
+        return cells[self.columns.index(column)]
 
     def markdown(self) -> str:
         """The table in Markdown."""

@@ -178,6 +178,30 @@ def train(network, objective, records, config, checkpoint, on_epoch_end=None) ->
     return {"epochs": progress.history, "seconds": progress.seconds, "left_out": left_out}
 
 
+class FusedAdam(keras.optimizers.Adam):
+    """Adam (Kingma and Ba 2015), up to rounding that of Keras, by one operation for each variable.
+
+    Keras has some thirty for each, which took a fifth of a small network's step.
+    """
+
+    def update_step(self, gradient, variable, learning_rate):
+        """Update a tf.Variable, and the two moments of its gradient."""
+        index = self._get_variable_index(variable)
+        step = tf.cast(self.iterations + 1, tf.float32)
+        tf.raw_ops.ResourceApplyAdam(
+            var=variable.handle,
+            m=self._momentums[index].value.handle,
+            v=self._velocities[index].value.handle,
+            beta1_power=self.beta_1**step,
+            beta2_power=self.beta_2**step,
+            lr=learning_rate,
+            beta1=self.beta_1,
+            beta2=self.beta_2,
+            epsilon=self.epsilon,
+            grad=gradient,
+        )
+
+
 def make_optimizer(network, config, steps):
     """Adam for so many steps: the learning rate rises linearly, then falls along a cosine."""
     warmup_steps = max(1, round(config.warmup * steps))
@@ -187,7 +211,7 @@ def make_optimizer(network, config, steps):
         warmup_target=config.learning_rate,
         warmup_steps=warmup_steps,
     )
-    optimizer = keras.optimizers.Adam(learning_rate, global_clipnorm=config.clip_norm)
+    optimizer = FusedAdam(learning_rate, global_clipnorm=config.clip_norm)
     optimizer.build(network.trainable_variables)
     return optimizer
 
@@ -213,6 +237,7 @@ def make_step(network, objective, optimizer, config, batch_spec):
     options = {"reduce_retracing": True}
     if strategy.num_replicas_in_sync == 1:
         options = {"input_signature": (batch_spec, tf.TensorSpec([2], tf.int32))}
+    options["autograph"] = False  # there is no control flow to convert, which takes a second
 
     def replica_step(batch, seed):
         # Each replica draws other masks and another dropout.

@@ -47,6 +47,7 @@ from lttlib.training import (
     spec_augment,
     with_feasible_labels,
 )
+from lttlib.training.loop import FusedAdam
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 RIVALS = Path(__file__).with_name("bench_rivals.py")
@@ -206,10 +207,10 @@ def network_spec(size) -> ConvSpec:
 
 def our_step(network, config):
     """Return one step as `training.train` takes it: masks, losses, gradients, clipped Adam."""
-    optimizer = keras.optimizers.Adam(1e-3, global_clipnorm=config.clip_norm)
+    optimizer = FusedAdam(1e-3, global_clipnorm=config.clip_norm)
     optimizer.build(network.trainable_variables)
 
-    @tf.function(reduce_retracing=True)
+    @tf.function(reduce_retracing=True, autograph=False)
     def step(batch, seed):
         features = spec_augment(batch["features"], batch["feature_lengths"], seed, config)
         batch = batch | {"features": features}

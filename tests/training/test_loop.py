@@ -9,6 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import keras
 import numpy as np
 import pytest
 import safetensors.numpy
@@ -27,7 +28,7 @@ def losses(history):
 
 
 def test_train_learns(tones, train_tones, tmp_path):
-    config = dataclasses.replace(TONES_CONFIG, epochs=25)
+    config = dataclasses.replace(TONES_CONFIG, epochs=8, batch_size=2)
     network, history = train_tones(tmp_path / "run", config)
     assert losses(history)[-1] < 0.1 * losses(history)[0]
     wrong = 0
@@ -37,6 +38,29 @@ def test_train_learns(tones, train_tones, tmp_path):
         for text, expected in zip(texts, batch["text"].numpy(), strict=True):
             wrong += text != expected.decode()
     assert wrong <= 1
+
+
+def test_fused_adam_is_the_adam_of_keras():
+    """Over steps of a rate that changes, with gradients that are clipped and some that are not."""
+    random = np.random.default_rng(0)
+    starts = [random.normal(size=shape).astype(np.float32) for shape in ((3, 4, 5), (5,))]
+    sizes = (0.001, 0.1, 10.0) * 10
+    gradients = [[size * random.normal(size=start.shape) for start in starts] for size in sizes]
+    results = []
+    for optimizer_class in (loop.FusedAdam, keras.optimizers.Adam):
+        rate = keras.optimizers.schedules.CosineDecay(0.1, decay_steps=len(sizes))
+        optimizer = optimizer_class(rate, global_clipnorm=1.0)
+        variables = [keras.Variable(start) for start in starts]
+        optimizer.build(variables)
+        for arrays in gradients:
+            optimizer.apply([tf.constant(array, tf.float32) for array in arrays], variables)
+        results.append([*variables, *optimizer.variables])
+    fused, expected = results
+    for ours, theirs, start in zip(fused, expected, starts, strict=False):
+        np.testing.assert_allclose(ours, theirs, atol=1e-5)
+        assert np.abs(ours - start).max() > 0.1
+    for ours, theirs in zip(fused, expected, strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-5)
 
 
 def test_train_gives_another_result_with_another_seed(train_tones, undisturbed, tmp_path):
