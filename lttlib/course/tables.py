@@ -32,8 +32,7 @@ CHAPTERS = (
     "On a device",
     "What disturbs a recogniser",
     "Speed",
-    "More speech",
-    "Also measured",
+    "Measured with earlier versions",
 )
 
 REFERENCE = re.compile(r"\{([^{}|]+)\|([^{}|]+)\|([^{}|]+)\}")
@@ -41,9 +40,9 @@ REFERENCE = re.compile(r"\{([^{}|]+)\|([^{}|]+)\|([^{}|]+)\}")
 RESULTS = """# Results
 
 What was measured, with what, where and when. Nothing here is of another run than the line under
-its table says; where that line names gated networks or features of the whole utterance, the course
-has changed since, and a run of today gives other numbers. LER is the share of letters that are
-wrong (others call it CER), WER that of words.
+its table says. The course has changed since the tables of the last chapter, whose networks were
+gated or whose features were normalised by the whole utterance: a run of today gives other numbers.
+LER is the share of letters that are wrong (others call it CER), WER that of words.
 
 The tables stand in `notebooks/measured.json`; `make results` writes this page and the tables of
 [README.md](README.md) from it. Notebooks show single ones as boxes.
