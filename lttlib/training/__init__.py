@@ -2,7 +2,13 @@
 
 from lttlib.training.checkpoint import describe
 from lttlib.training.guidance import Guidance, write_guidance
-from lttlib.training.loop import TrainingConfig, default_dtype_policy, train, with_feasible_labels
+from lttlib.training.loop import (
+    FusedAdam,
+    TrainingConfig,
+    default_dtype_policy,
+    train,
+    with_feasible_labels,
+)
 from lttlib.training.objectives import (
     Distillation,
     SequenceDistillation,

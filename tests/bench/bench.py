@@ -41,13 +41,13 @@ from lttlib.network import ConvNet, ConvSpec, training_flops
 from lttlib.recognition import LexiconBeamSearch, estimate_ngrams, write_arpa
 from lttlib.speech import ALPHABET, read_corpus, synthesis, synthesise_corpus, text
 from lttlib.training import (
+    FusedAdam,
     TrainingConfig,
     ctc_objective,
     default_dtype_policy,
     spec_augment,
     with_feasible_labels,
 )
-from lttlib.training.loop import FusedAdam
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 RIVALS = Path(__file__).with_name("bench_rivals.py")
