@@ -237,7 +237,6 @@ def make_step(network, objective, optimizer, config, batch_spec):
     options = {"reduce_retracing": True}
     if strategy.num_replicas_in_sync == 1:
         options = {"input_signature": (batch_spec, tf.TensorSpec([2], tf.int32))}
-    options["autograph"] = False  # there is no control flow to convert, which takes a second
 
     def replica_step(batch, seed):
         # Each replica draws other masks and another dropout.
@@ -260,7 +259,8 @@ def make_step(network, objective, optimizer, config, batch_spec):
         sums = {name: tf.reduce_sum(losses[name] * weights) for name in losses}
         return {name: replica.all_reduce("sum", sums[name]) for name in sums}
 
-    @tf.function(**options)
+    # Without AutoGraph: there is no control flow to convert, and to look for it takes a second.
+    @tf.function(autograph=False, **options)
     def step(batch, seed):
         return strategy.run(replica_step, (batch, seed))
 

@@ -63,6 +63,21 @@ def test_fused_adam_is_the_adam_of_keras():
         np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-5)
 
 
+def test_update_of_each_variable_is_one_operation():
+    network = ConvNet(TONES_SPEC)
+    optimizer = loop.make_optimizer(network, TONES_CONFIG, steps=10)
+    variables = network.trainable_variables
+
+    @tf.function
+    def update():
+        optimizer.apply([tf.ones(variable.shape) for variable in variables], variables)
+
+    operations = [
+        operation.type for operation in update.get_concrete_function().graph.get_operations()
+    ]
+    assert operations.count("ResourceApplyAdam") == len(variables)
+
+
 def test_train_gives_another_result_with_another_seed(train_tones, undisturbed, tmp_path):
     network, _ = undisturbed
     other, _ = train_tones(tmp_path / "run", dataclasses.replace(TONES_CONFIG, seed=1))
