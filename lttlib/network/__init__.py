@@ -12,7 +12,6 @@ from lttlib.network.convnet import (
     named_variables,
     output_lengths,
     receptive_field,
-    training_flops,
 )
 from lttlib.network.ctc import ctc_loss
 from lttlib.network.distribution import barrier, distribution_strategy, is_chief
@@ -23,7 +22,6 @@ from lttlib.network.quantization import (
     Quantizer,
     dequantize,
     fitted_levels,
-    is_quantized,
     quantize,
     quantize_kernels,
     quantize_uniform,

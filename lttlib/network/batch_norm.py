@@ -5,11 +5,14 @@ import tensorflow as tf
 
 from lttlib.network.distribution import sum_over_replicas
 
+EPSILON = 1e-3  # added to a variance
+
 
 class BatchNorm(keras.layers.Layer):
     """Batch norm (Ioffe and Szegedy 2015) over the valid frames of a batch, in float32."""
 
-    momentum, epsilon = 0.95, 1e-3
+    momentum = 0.95  # of the moving mean and variance
+    epsilon = EPSILON
 
     def build(self, channels):
         """Make scale and shift, and the moving mean and variance of inference, [channels] each."""
@@ -29,9 +32,10 @@ class BatchNorm(keras.layers.Layer):
         flat = tf.reshape(x, [-1, x.shape[-1]])
         weights = tf.reshape(valid, [1, -1])
         weights /= sum_over_replicas(tf.reduce_sum(weights))
-        flat, mean, variance = _normalise(flat, weights, scale, shift, self.epsilon)
-        for moving, batch in ((self.mean, mean), (self.variance, variance)):
-            moving.assign(self.momentum * moving + (1 - self.momentum) * batch)
+        flat, mean, variance = _normalise(flat, weights, scale, shift)
+        new = 1 - self.momentum
+        self.mean.assign(self.momentum * self.mean + new * mean)
+        self.variance.assign(self.momentum * self.variance + new * variance)
         return tf.reshape(flat, tf.shape(x))
 
     def gain_and_shift(self):
@@ -42,7 +46,7 @@ class BatchNorm(keras.layers.Layer):
 
 
 @tf.custom_gradient
-def _normalise(x, weights, scale, shift, epsilon):
+def _normalise(x, weights, scale, shift):
     """Batch norm of x [frames, channels] with weights [1, frames] of sum 1; mean and variance.
 
     With the gradient of the paper: TensorFlow's own, as Keras' layer has it, goes over the
@@ -50,7 +54,7 @@ def _normalise(x, weights, scale, shift, epsilon):
     """
     mean = sum_over_replicas((weights @ x)[0])
     variance = sum_over_replicas((weights @ tf.square(x - mean))[0])
-    inverse = tf.math.rsqrt(variance + epsilon)
+    inverse = tf.math.rsqrt(variance + EPSILON)
     gain = inverse * scale
 
     def backward(upstream, *_):
@@ -62,6 +66,6 @@ def _normalise(x, weights, scale, shift, epsilon):
         common = x * variance_term - (gain * gradient_sum + mean * variance_term)
         x_gradient = upstream * gain + tf.transpose(weights) * common
         scale_gradient = inverse * (local[1] - mean * local[0])
-        return x_gradient, None, scale_gradient, local[0], None
+        return x_gradient, None, scale_gradient, local[0]
 
     return (x * gain + (shift - mean * gain), mean, variance), backward

@@ -5,7 +5,6 @@ valid frames only, and strides count from the first frame. So an utterance gives
 alone as in any batch.
 """
 
-import math
 from dataclasses import dataclass, replace
 
 import keras
@@ -50,8 +49,10 @@ class ConvSpec:
         if len(set(lengths.values())) > 1 or not self.filters:
             listed = ", ".join(f"{name} {length}" for name, length in lengths.items())
             raise Error(f"lists of one entry per layer, equally long, are needed; here: {listed}")
-        sizes = self.filters + self.widths + self.strides
-        if min(*sizes, self.input_channels, self.classes) < 1:
+        sizes = [self.input_channels, self.classes]
+        for name in LAYER_LISTS[:3]:
+            sizes += getattr(self, name)
+        if min(sizes) < 1:
             raise Error(f"filters, widths, strides, channels, classes must be at least 1: {self}")
         if not all(0 <= dropout < 1 for dropout in self.dropouts):
             raise Error(f"dropouts must lie in [0, 1), not {self.dropouts}")
@@ -67,12 +68,14 @@ class ConvSpec:
     def kernels(self):
         """Yield (shape, stride) of each kernel: of its weights, each is used once for a frame."""
         channels = self.input_channels
-        sizes = zip(self.filters, self.widths, self.strides, strict=True)
-        for index, (filters, width, stride) in enumerate(sizes):
+        for index, filters in enumerate(self.filters):
+            width = self.widths[index]
+            stride = self.strides[index]
             if self.is_separable(index):
                 yield (width, channels), stride
                 width, stride = 1, 1
-            yield (width, channels, 2 * filters if self.gated else filters), stride
+            outputs = 2 * filters if self.gated else filters
+            yield (width, channels, outputs), stride
             channels = filters
         yield (1, channels, self.classes), 1
 
@@ -82,47 +85,39 @@ class ConvSpec:
 
     def is_residual(self, index) -> bool:
         """Whether the input of the layer of this index is added to its output."""
-        same_shape = self.strides[index] == 1 and self.filters[index - 1] == self.filters[index]
-        return self.conv == "separable_conv" and index > 0 and same_shape
+        if self.conv != "separable_conv" or index == 0:
+            return False
+        same_channels = self.filters[index - 1] == self.filters[index]
+        return same_channels and self.strides[index] == 1
 
 
 class ConvBlock(keras.layers.Layer):
     """One layer: convolution, gate or activation, batch norm, dropout, zeros beyond each utterance.
 
-    Its sizes are those of a `ConvSpec`; `seed` is that of the initial kernels (He et al. 2015), and
-    `levels` the number of quantization levels to learn for each. The attribute `kernels` holds them
-    by name, "kernel" and, where it is separable, "depthwise", and `quantizers` by the same names
-    what is called with (kernel, seed) and gives the kernel to compute with: see `quantize_kernels`.
+    It is that of `index` in a specification; `seed` is that of the initial kernels (He et al. 2015)
+    and `levels` the number of quantization levels to learn for each. `kernels` has the variables by
+    name: "kernel" and, where it is separable, "depthwise". `quantizers` has by the same names what
+    is called with (kernel, seed) and gives the kernel to compute with: see `quantize_kernels`.
     """
 
-    def __init__(
-        self,
-        filters,
-        width,
-        *,
-        stride=1,
-        dropout=0.0,
-        gated=False,
-        separable=False,
-        residual=False,
-        activation=None,
-        batch_norm=False,
-        seed=0,
-        levels=0,
-        **kwargs,
-    ):
+    def __init__(self, spec, index, seed=0, levels=0, **kwargs):
         super().__init__(**kwargs)
-        self.filters = filters
-        self.width = width
-        self.stride = stride
-        self.dropout = dropout
-        self.gated = gated
-        self.separable = separable
-        self.residual = residual
+        self.filters = spec.filters[index]
+        self.width = spec.widths[index]
+        self.stride = spec.strides[index]
+        self.dropout = spec.dropouts[index]
+        self.gated = spec.gated
+        self.separable = spec.is_separable(index)
+        self.residual = spec.is_residual(index)
+        self.activation = None
+        if not spec.gated:
+            self.activation = keras.activations.get(spec.activation)
+        self.norm = None
+        if spec.batch_norm:
+            self.norm = BatchNorm(dtype="float32", name="norm")
+
+        # The quantizers and their levels are set once the layer is built.
         self.initializer = keras.initializers.HeNormal(seed)
-        linear = gated or activation is None
-        self.activation = None if linear else keras.activations.get(activation)
-        self.norm = BatchNorm(dtype="float32", name="norm") if batch_norm else None
         self.quantizers = {}
         self.level_count = levels
 
@@ -149,7 +144,12 @@ class ConvBlock(keras.layers.Layer):
         self.built = True
 
     def _weight(self, name, shape, initializer="zeros"):
-        return self.add_weight(shape=shape, initializer=initializer, autocast=False, name=name)
+        return self.add_weight(
+            shape=shape,
+            initializer=initializer,
+            autocast=False,
+            name=name,
+        )
 
     def call(self, x, lengths, training=False, seed=None):
         """One layer forward: x [batch, time, channels], zero beyond lengths [batch].
@@ -158,6 +158,7 @@ class ConvBlock(keras.layers.Layer):
         may round by chance; `seed` [2] decides both. Returns the outputs [batch, ceil(time /
         stride), filters] and their lengths.
         """
+        # Kernels, rounded where the layer is quantized, and zeros at both ends.
         shortcut = x
         kernels = self.rounded_kernels(seed if training else None)
         padding = "SAME"
@@ -166,8 +167,7 @@ class ConvBlock(keras.layers.Layer):
             x = tf.pad(x, [[0, 0], [left, self.width // 2], [0, 0]])
             padding = "VALID"
 
-        # Over time for each channel [batch, frames, channels], in float32, which is faster; then
-        # over the channels. Or both at once. [batch, frames, outputs]
+        # Over time for each channel: [batch, frames, channels], in float32, which is faster.
         stride = self.stride
         if self.separable:
             image = tf.expand_dims(tf.cast(x, tf.float32), 1)
@@ -176,24 +176,35 @@ class ConvBlock(keras.layers.Layer):
             image = tf.nn.depthwise_conv2d(image, depthwise, steps, padding)
             x = tf.cast(tf.squeeze(image, 1), x.dtype)
             stride = 1
-        x = tf.nn.conv1d(x, tf.cast(kernels["kernel"], x.dtype), stride, padding)
-        x = tf.nn.bias_add(x, tf.cast(self.bias, x.dtype))
+
+        # Over the channels, or over both at once: [batch, frames, outputs].
+        kernel = tf.cast(kernels["kernel"], x.dtype)
+        x = tf.nn.conv1d(x, kernel, stride, padding)
+        bias = tf.cast(self.bias, x.dtype)
+        x = tf.nn.bias_add(x, bias)
 
         # From here on in float32: on a processor these operations take longer in bfloat16.
         x = tf.cast(x, tf.float32)
         lengths = ceil_div(lengths, self.stride)
         valid = tf.sequence_mask(lengths, tf.shape(x)[1], tf.float32)  # [batch, frames]
+
+        # Batch norm comes after the gate, and before an activation.
         if self.gated:
             x, gate = tf.split(x, 2, axis=-1)
             x *= tf.sigmoid(gate)
         if self.norm:
             x = self.norm(x, valid, training=training)
+
+        # The input is added to what is still linear.
         if self.residual:
             x += tf.cast(shortcut, tf.float32)
         if self.activation:
             x = self.activation(x)
+
+        # Some outputs are dropped in training, those beyond the utterance always.
         if self.dropout and training:
-            x = tf.nn.experimental.stateless_dropout(x, self.dropout, seed, rng_alg="philox")
+            dropout = tf.nn.experimental.stateless_dropout
+            x = dropout(x, self.dropout, seed, rng_alg="philox")
         return tf.cast(x * valid[..., None], self.compute_dtype), lengths
 
     def rounded_kernels(self, seed=None):
@@ -216,58 +227,42 @@ class ConvNet(keras.Model):
     def __init__(self, spec, seed=0, dtype="float32", levels=0):
         super().__init__()
         self.spec = spec
-        # The channels that a layer puts out are those that the next one takes.
+        outputs = ConvSpec([spec.classes], [1], [1], [0], activation="linear", batch_norm=False)
+        common = {"levels": levels, "dtype": dtype}
         self.convolutions = []
-        channels = spec.input_channels
-        for index, filters in enumerate(spec.filters):
-            block = ConvBlock(
-                filters,
-                spec.widths[index],
-                stride=spec.strides[index],
-                dropout=spec.dropouts[index],
-                gated=spec.gated,
-                separable=spec.is_separable(index),
-                residual=spec.is_residual(index),
-                activation=spec.activation,
-                batch_norm=spec.batch_norm,
-                seed=1000 * seed + index + 1,
-                levels=levels,
-                dtype=dtype,
-                name=f"layer{index + 1:02d}",
-            )
-            block.build(channels)
+        for index in range(len(spec.filters)):
+            block_seed = 1000 * seed + index + 1
+            block = ConvBlock(spec, index, block_seed, name=f"layer{index + 1:02d}", **common)
             self.convolutions.append(block)
-            channels = filters
-        self.output_layer = ConvBlock(
-            spec.classes, 1, seed=1000 * seed, levels=levels, dtype=dtype, name="output"
-        )
-        self.output_layer.build(channels)
+        self.output_layer = ConvBlock(outputs, 0, 1000 * seed, name="output", **common)
+
+        # A layer takes the channels that the one before it puts out.
+        channels = spec.input_channels
+        for block in self.layers:
+            block.build(channels)
+            channels = block.filters
         self.built = True
 
     def call(self, features, feature_lengths, training=False, seed=None, up_to=None):
-        """Logits of a batch, or the activations after one of its layers.
+        """Logits of a batch, or the activations after one of its layers, and their lengths.
 
-        Parameters
-        ----------
-        features : float tensor [batch, time, channels]
-        feature_lengths : int tensor [batch]
-        training, seed
-            As `ConvBlock.call` takes them.
-        up_to : int, optional
-            Stop after this layer (1 is the first) and return its activations, FitNets' hints.
-
-        Returns
-        -------
-        float32 tensor [batch, frames, classes or filters], int tensor [batch] of valid frames.
+        features is [batch, time, channels], feature_lengths [batch]; `training` and `seed` are as
+        `ConvBlock.call` takes them. `up_to` stops after this layer (1 is the first) and returns its
+        activations, FitNets' hints. Returns float32 [batch, frames, classes or filters], and the
+        valid frames, int [batch].
         """
-        channels, needed = features.shape[-1], self.spec.input_channels
+        channels = features.shape[-1]
+        needed = self.spec.input_channels
         if channels != needed:
             raise Error(f"features of {channels} channels for a network of input_channels {needed}")
         if training and seed is None:
             raise Error("training needs a seed, for dropout and stochastic rounding")
+
+        # Layer by layer, each with zeros beyond every utterance.
         x = tf.cast(features, self.output_layer.compute_dtype)
         lengths = feature_lengths
-        x *= tf.sequence_mask(lengths, tf.shape(x)[1], x.dtype)[..., None]
+        valid = tf.sequence_mask(lengths, tf.shape(x)[1], x.dtype)
+        x *= valid[..., None]
         blocks = self.layers if up_to is None else self.convolutions[:up_to]
         for number, block in enumerate(blocks):
             block_seed = seed + [number * LAYER_SEED, 0] if training else None
@@ -290,16 +285,6 @@ def receptive_field(spec) -> tuple:
         right += step * (width // 2)
         step *= stride
     return left, right
-
-
-def training_flops(spec, frames: int = 1) -> int:
-    """Operations of a training step's convolutions on so many frames: two for a multiply-add."""
-    total = 0
-    for number, (shape, stride) in enumerate(spec.kernels()):
-        frames = ceil_div(frames, stride)
-        passes = 3 if number else 2  # the first layer needs no gradient of its input
-        total += 2 * passes * frames * math.prod(shape)
-    return total
 
 
 def named_variables(network) -> dict:

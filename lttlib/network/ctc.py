@@ -60,11 +60,17 @@ def ctc_loss(logits, logit_lengths, labels, label_lengths):
     logits = tf.cast(logits, tf.float32)
     if not tf.config.list_physical_devices("GPU"):
         return _ctc(logits, logit_lengths, labels, label_lengths)
-    indices = tf.where(tf.sequence_mask(label_lengths, tf.shape(labels)[1]))
+    valid = tf.sequence_mask(label_lengths, tf.shape(labels)[1])
+    indices = tf.where(valid)
+    values = tf.gather_nd(labels, indices)
     shape = tf.shape(labels, out_type=tf.int64)
-    sparse = tf.SparseTensor(indices, tf.gather_nd(labels, indices), shape)
     return tf.nn.ctc_loss(
-        sparse, logits, None, logit_lengths, logits_time_major=False, blank_index=-1
+        labels=tf.SparseTensor(indices, values, shape),
+        logits=logits,
+        label_length=None,
+        logit_length=logit_lengths,
+        logits_time_major=False,
+        blank_index=-1,
     )
 
 
@@ -94,8 +100,12 @@ def _ctc_batch(log_probabilities, logit_lengths, labels, label_lengths):
 
     def utterance_loss(row):
         length = logit_lengths[row]
-        label = labels[row, : label_lengths[row]].astype(np.int64)
-        return _ctc_utterance(log_probabilities[row, :length], label, gradients[row, :length])
+        chars = label_lengths[row]
+        return _ctc_utterance(
+            log_probabilities[row, :length],
+            labels[row, :chars].astype(np.int64),
+            gradients[row, :length],
+        )
 
     losses = _threads.map(utterance_loss, range(len(logit_lengths)))
     return np.array(list(losses), np.float32), gradients
@@ -104,7 +114,8 @@ def _ctc_batch(log_probabilities, logit_lengths, labels, label_lengths):
 @numba.njit(nogil=True, cache=True)
 def _ctc_utterance(log_probabilities, label, gradient):
     """Loss; `gradient` becomes y less the posterior of each class (Graves' equation 16)."""
-    y = np.maximum(np.exp(log_probabilities.astype(np.float64)), MIN_PROBABILITY)
+    y = np.exp(log_probabilities.astype(np.float64))
+    y = np.maximum(y, MIN_PROBABILITY)
     frames, classes = y.shape
     states = np.full(2 * len(label) + 1, classes - 1)
     states[1::2] = label
@@ -112,10 +123,12 @@ def _ctc_utterance(log_probabilities, label, gradient):
     # beta is alpha of the utterance read backwards.
     alpha, alpha_exponent = _forward(y, states)
     beta, beta_exponent = _forward(y[::-1].copy(), states[::-1].copy())
+    beta = beta[::-1, ::-1]
+    beta_exponent = beta_exponent[::-1, ::-1]
 
     # Alignments end in the last blank or in the last character.
-    last, powers = alpha[-1], alpha_exponent[-1]
-    total, exponent = _scaled_add(last[-1], powers[-1], last[-2], powers[-2])
+    last, exponents = alpha[-1], alpha_exponent[-1]
+    total, exponent = _scaled_add(last[-1], exponents[-1], last[-2], exponents[-2])
     if not total > 0:
         return np.inf
 
@@ -123,10 +136,11 @@ def _ctc_utterance(log_probabilities, label, gradient):
     for t in range(frames):
         for s in range(len(states)):
             # alpha and beta both count the frame t.
-            posterior = alpha[t, s] / total * beta[-1 - t, -1 - s] / y[t, states[s]]
+            k = states[s]
+            posterior = alpha[t, s] / total * beta[t, s] / y[t, k]
             if posterior:
-                posterior_exponent = alpha_exponent[t, s] + beta_exponent[-1 - t, -1 - s] - exponent
-                difference[t, states[s]] -= posterior * SCALE**posterior_exponent
+                power = alpha_exponent[t, s] + beta_exponent[t, s] - exponent
+                difference[t, k] -= posterior * SCALE**power
     gradient[:] = difference
     return -math.log(total) - exponent * LOG_SCALE
 
@@ -139,17 +153,18 @@ def _forward(y, states):
     alpha[0], exponents[0] = 0, ZERO_EXPONENT
     alpha[0, :2], exponents[0, :2] = y[0][states[:2]], 0
     for t in range(1, len(y)):
-        before, powers = alpha[t - 1], exponents[t - 1]
+        previous, powers = alpha[t - 1], exponents[t - 1]
         for s in range(len(states)):
             # From the same state, the one before it, or past the blank between two characters.
-            value, exponent = before[s], powers[s]
+            value, exponent = previous[s], powers[s]
             if s > 0:
-                value, exponent = _scaled_add(value, exponent, before[s - 1], powers[s - 1])
+                value, exponent = _scaled_add(value, exponent, previous[s - 1], powers[s - 1])
             if s > 1 and states[s] != states[s - 2]:
-                value, exponent = _scaled_add(value, exponent, before[s - 2], powers[s - 2])
+                value, exponent = _scaled_add(value, exponent, previous[s - 2], powers[s - 2])
             value *= y[t, states[s]]
             if 0 < value < 1 / SCALE:
-                value, exponent = value * SCALE, exponent - 1
+                value *= SCALE
+                exponent -= 1
             alpha[t, s], exponents[t, s] = value, exponent
     return alpha, exponents
 
@@ -160,5 +175,9 @@ def _scaled_add(value, exponent, other, other_exponent):
     if exponent == other_exponent:
         return value + other, exponent
     if exponent > other_exponent:
-        return value + (other / SCALE if exponent == other_exponent + 1 else 0.0), exponent
-    return other + (value / SCALE if other_exponent == exponent + 1 else 0.0), other_exponent
+        if exponent == other_exponent + 1:
+            value += other / SCALE
+        return value, exponent
+    if other_exponent == exponent + 1:
+        other += value / SCALE
+    return other, other_exponent

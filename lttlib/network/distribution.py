@@ -43,33 +43,3 @@ def sum_over_replicas(value):
     if context is None or context.num_replicas_in_sync == 1:
         return value
     return context.all_reduce("sum", value)
-
-
-def distribute_batches(batches, strategy):
-    """Deal each batch row by row to the replicas.
-
-    A replica that gets no row, of a last batch smaller than their number, takes the first one with
-    weight 0: it adds nothing to the loss, though batch norm sees that row twice.
-    """
-    replicas = strategy.num_replicas_in_sync
-    if replicas == 1:
-        return batches
-
-    def rows_of(batch, replica):
-        size = tf.cast(tf.shape(batch["labels"])[0], tf.int64)
-        rows = tf.cond(
-            replica < size,
-            lambda: tf.range(replica, size, replicas),
-            lambda: tf.zeros([1], tf.int64),
-        )
-        weights = tf.fill([tf.shape(rows)[0]], tf.cast(replica < size, tf.float32))
-        part = {name: tf.gather(value, rows) for name, value in batch.items()}
-        return part | {"weights": weights}
-
-    def pipeline(context):
-        count = replicas // context.num_input_pipelines
-        first = context.input_pipeline_id * count
-        own = tf.data.Dataset.range(first, first + count)
-        return batches.flat_map(lambda batch: own.map(lambda replica: rows_of(batch, replica)))
-
-    return strategy.distribute_datasets_from_function(pipeline)

@@ -34,18 +34,24 @@ def distillation_loss(
     logits = tf.convert_to_tensor(logits)
     teacher_logits = tf.stop_gradient(tf.convert_to_tensor(teacher_logits))
     if not logits.shape.is_compatible_with(teacher_logits.shape):
-        raise Error(f"logits {logits.shape} for those of a teacher {teacher_logits.shape}")
+        raise Error(f"logits {logits.shape} for a teacher's {teacher_logits.shape}")
+
+    # Both distributions [batch, frames, classes], equal in the frames that do not count.
     mask = frame_mask(teacher_logits, logit_lengths, frame_selection)
-    log_p = tf.nn.log_softmax(_masked(mask, teacher_logits) / temperature)
-    log_q = tf.nn.log_softmax(_masked(mask, logits) / temperature)
-    return temperature**2 * tf.reduce_sum(tf.exp(log_p) * (log_p - log_q), axis=[1, 2])
+    teacher_logits = _masked(mask, teacher_logits)
+    logits = _masked(mask, logits)
+    log_p = tf.nn.log_softmax(teacher_logits / temperature)
+    log_q = tf.nn.log_softmax(logits / temperature)
+    divergence = tf.exp(log_p) * (log_p - log_q)
+    return temperature**2 * tf.reduce_sum(divergence, axis=[1, 2])
 
 
 def frame_mask(teacher_logits, logit_lengths, frame_selection="all"):
     """Frames that `distillation_loss` counts: bool tensor [batch, frames]."""
     if frame_selection not in FRAME_SELECTIONS:
         choices = ", ".join(FRAME_SELECTIONS)
-        raise Error(f"unknown frame_selection '{frame_selection}': choose one of {choices}")
+        problem = f"unknown frame_selection '{frame_selection}'"
+        raise Error(f"{problem}: choose one of {choices}")
     valid = tf.sequence_mask(logit_lengths, tf.shape(teacher_logits)[1])
     if frame_selection == "all":
         return valid
@@ -78,10 +84,12 @@ def hint_loss(activations, hints, lengths):
     if not activations.shape.is_compatible_with(hints.shape):
         raise Error(f"activations {activations.shape} for hints {hints.shape}")
     valid = tf.sequence_mask(lengths, tf.shape(hints)[1])
-    activations, hints = _masked(valid, activations), _masked(valid, hints)
+    activations = _masked(valid, activations)
+    hints = _masked(valid, hints)
     squares = tf.math.squared_difference(activations, hints)
-    total = tf.reduce_sum(tf.reduce_mean(squares, axis=-1), axis=1)
-    return total / tf.cast(tf.maximum(lengths, 1), tf.float32)
+    frame_means = tf.reduce_mean(squares, axis=-1)  # [batch, frames]
+    frames = tf.cast(tf.maximum(lengths, 1), tf.float32)
+    return tf.reduce_sum(frame_means, axis=1) / frames
 
 
 def _masked(mask, values):
@@ -89,4 +97,5 @@ def _masked(mask, values):
 
     Before any arithmetic: padding may be infinite, and its gradient would not be 0.
     """
-    return tf.where(mask[..., None], tf.cast(values, tf.float32), 0.0)
+    values = tf.cast(values, tf.float32)
+    return tf.where(mask[..., None], values, 0.0)

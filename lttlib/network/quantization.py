@@ -47,7 +47,7 @@ def quantize(values, levels, bucket_size=None, seed=None) -> QuantizedTensor:
     ascending = tf.gather(tf.convert_to_tensor(levels), order)
     ranks = _ranks(tf.reshape(unit, [-1]), ascending, seed)
     codes = tf.reshape(tf.gather(order, ranks), tf.shape(unit))
-    return QuantizedTensor(codes, low, high, levels, tuple(values.shape))
+    return QuantizedTensor(codes, low, high, levels, shape=tuple(values.shape))
 
 
 def _scale(values, bucket_size):
@@ -62,11 +62,13 @@ def _scale(values, bucket_size):
 
     # Copies of a value that is there change neither the least nor the largest of the last bucket.
     flat = tf.reshape(values, [-1])
-    flat = tf.concat([flat, tf.repeat(flat[-1:], -count % bucket_size)], axis=0)
+    copies = tf.repeat(flat[-1:], -count % bucket_size)
+    flat = tf.concat([flat, copies], axis=0)
     buckets = tf.reshape(flat, [-1, bucket_size])
     low = tf.reduce_min(buckets, axis=1, keepdims=True)
     high = tf.reduce_max(buckets, axis=1, keepdims=True)
-    return low, high, tf.math.divide_no_nan(buckets - low, high - low)
+    unit = tf.math.divide_no_nan(buckets - low, high - low)
+    return low, high, unit
 
 
 def fitted_levels(values, bits: int, bucket_size=None):
@@ -76,9 +78,12 @@ def fitted_levels(values, bits: int, bucket_size=None):
     the mean of its values, weighted by the squares of their buckets' widths; again and again.
     Returns a float32 array [2^bits], ascending.
     """
+    # Quantiles leave no level without values.
     count = len(uniform_levels(bits))
-    low, high, unit = _scale(tf.cast(tf.convert_to_tensor(values), tf.float32), bucket_size)
-    weights = np.broadcast_to(np.square(high - low), unit.shape).ravel()
+    values = tf.cast(tf.convert_to_tensor(values), tf.float32)
+    low, high, unit = _scale(values, bucket_size)
+    weights = np.square(high - low)
+    weights = np.broadcast_to(weights, unit.shape).ravel()
     unit = unit.numpy().ravel().astype(np.float64)
     levels = np.quantile(unit, (np.arange(count) + 0.5) / count)
     for _ in range(50):  # it has settled before
@@ -95,11 +100,11 @@ def _ranks(unit, ascending, seed):
         thresholds = (ascending[:-1] + ascending[1:]) / 2
         return tf.searchsorted(thresholds, unit, side="right")
     below = tf.searchsorted(ascending[1:-1], unit, side="right")
-    left = tf.gather(ascending, below)
-    right = tf.gather(ascending, below + 1)
-    share = tf.math.divide_no_nan(unit - left, right - left)
-    up = tf.random.stateless_uniform(tf.shape(share), seed) < share
-    return below + tf.cast(up, tf.int32)
+    lower = tf.gather(ascending, below)
+    upper = tf.gather(ascending, below + 1)
+    fraction = tf.math.divide_no_nan(unit - lower, upper - lower)
+    draw = tf.random.stateless_uniform(tf.shape(fraction), seed)
+    return below + tf.cast(draw < fraction, tf.int32)
 
 
 def dequantize(quantized: QuantizedTensor):
@@ -115,19 +120,9 @@ def quantize_uniform(tensor, bits: int, bucket_size=None, stochastic=False, seed
 
     Polino et al. 2018, equations (1) to (3): Q(v) = alpha * q((v - beta) / alpha) + beta with the
     width alpha and least value beta of the bucket, q rounding to multiples of 1 / (2^bits - 1).
-
-    Parameters
-    ----------
-    tensor : float tensor of any shape
-    bits : int, 1 to 8
-    bucket_size : int, optional
-        Values that share a scale; all of the tensor by default.
-    stochastic, seed : bool, int tensor [2]
-        Round up with the probability that makes the mean right, instead of to the nearest.
-
-    Returns
-    -------
-    float32 tensor of the same shape.
+    `bits` is 1 to 8; `bucket_size` values share a scale, by default all. A stochastic rounding goes
+    up with the probability that makes the mean right, by `seed` [2], instead of to the nearest
+    level. Returns a float32 tensor of the same shape.
     """
     seed = seed if stochastic else None
     return dequantize(quantize(tensor, uniform_levels(bits), bucket_size, seed))
@@ -145,7 +140,7 @@ def _straight_through(values, quantized):
 class Quantizer:
     """Lets a layer compute with a rounded kernel (Polino et al. 2018, section 3).
 
-    Its gradient is applied to the full kernel (straight-through, Bengio et al. 2013). Without a
+    The gradient is applied to the full kernel (straight-through, Bengio et al. 2013). Without a
     seed, as after a stochastic training, it rounds to the nearest.
     """
 
@@ -162,7 +157,8 @@ class Quantizer:
 
     def __call__(self, kernel, seed=None):
         """The kernel to compute with."""
-        return _straight_through(kernel, dequantize(self.encode(kernel, seed)))
+        rounded = dequantize(self.encode(kernel, seed))
+        return _straight_through(kernel, rounded)
 
 
 @dataclass(frozen=True)
@@ -170,8 +166,8 @@ class LearnedQuantizer:
     """Levels [2^bits] of one kernel that are its own: differentiable quantization (section 4).
 
     With x the number of a weight's nearest level, Q(v) = alpha * p_x + beta: dQ/dp_j is alpha for
-    the weights at level j, 0 for the others. The gradient of the weights is that of what they are
-    rounded to, as a `Quantizer`'s, unless they are fixed.
+    the weights at level j, 0 for the others. The kernel has the straight-through gradient, as with
+    a `Quantizer`, unless it is fixed.
     """
 
     tag = "learned"
@@ -222,26 +218,25 @@ def quantize_kernels(
     if fixed_kernels and not learned:
         raise Error("with fixed kernels and levels that are not learned nothing is left to learn")
     uniform_levels(bits)  # refuses what is no number of bits
-    if learned and any(layer.level_count != 2**bits for layer in network.layers):
+    counts = {layer.level_count for layer in network.layers}
+    if learned and counts != {2**bits}:
         raise Error(f"to learn levels of {bits} bits, make the network with levels={2**bits}")
+
     ends = (network.layers[0], network.layers[-1])
     for layer in network.layers:
+        # Levels of a layer that stays in float32 are not used: there is nothing to learn.
         if skip_first_and_last and layer in ends:
             for levels in layer.levels.values():
                 levels.trainable = False
             continue
         for name, kernel in layer.kernels.items():
-            layer.quantizers[name] = Quantizer(bits, bucket_size, stochastic)
             if not (fitted or learned):
+                layer.quantizers[name] = Quantizer(bits, bucket_size, stochastic)
                 continue
+            # Fitted levels are numbers; to be learned they become the layer's variables.
             levels = fitted_levels(kernel, bits, bucket_size)
             if learned:
                 layer.levels[name].assign(levels)
                 levels = layer.levels[name]
                 kernel.trainable = not fixed_kernels
             layer.quantizers[name] = LearnedQuantizer(levels, bucket_size)
-
-
-def is_quantized(network) -> bool:
-    """Whether some layer computes with a quantized kernel."""
-    return any(layer.quantizers for layer in network.layers)

@@ -72,11 +72,14 @@ def _plain(value):
     return value if isinstance(value, PLAIN) else describe(value)
 
 
-def run_fingerprint(network, objective, records, config) -> str:
+def describe_run(network, objective, records, config) -> str:
     """All that the result of a training depends on, as JSON under fixed names."""
+    # How each kernel is rounded, if it is.
     quantizers = []
     for layer in network.layers:
         quantizers += map(layer.quantizers.get, layer.kernels)
+
+    # Which records there are, in their order.
     entries = []
     for entry in records.entries:
         row = [
@@ -114,8 +117,14 @@ def _code(objective) -> bytes:
 
 
 def _is_same(stored, identity):
-    """Whether two identities are of one training; older versions did not note the code."""
-    stored = json.loads(stored)
+    """Whether a stored description of a run is that of this one, in all that it tells.
+
+    Older versions did not note the code; the first one did not write JSON.
+    """
+    try:
+        stored = json.loads(stored)
+    except ValueError:
+        return False
     identity = json.loads(identity)
     return stored == {name: value for name, value in identity.items() if name in stored}
 
@@ -127,7 +136,7 @@ def save_checkpoint(path, identity, state, progress):
     ----------
     path : path-like
     identity : str
-        As `run_fingerprint` returns it.
+        As `describe_run` returns it; checkpoints of other runs are set aside.
     state : list of variables
     progress : dict
         How far the training is, in values that JSON can store.
@@ -190,7 +199,7 @@ def _newest_checkpoint(path):
 
 
 def _checkpoint_aside(path, identity):
-    """The same of a training's checkpoint that was set aside for another's."""
+    """The same of this run's checkpoint among those set aside; None if there is none."""
     for candidate in _paths_aside(path):
         with suppress(Exception):  # damaged
             metadata, tensors = _read_checkpoint(candidate)

@@ -80,18 +80,18 @@ def write_guidance(records, teacher, folder, layer=None, encoding="float16", bat
     folder = Path(folder)
     with lock(folder):
         folder.mkdir(parents=True, exist_ok=True)
-        return _write_files(folder, records, common, run_teacher, batch_size)
+        return _write_files(folder, records, common, run_teacher, batch_size=batch_size)
 
 
-def _write_files(folder, records, common, run_teacher, batch_size):
+def _write_files(folder, records, common, run_teacher, *, batch_size):
     """One file for each shard of records, written unless it is whole and up to date; totals."""
     totals = {"utterances": 0, "frames": 0, "bytes": 0, "files_made": 0}
     paths = set()
     shards = list(records.split_by_shard())
-    for content, shard in progress(shards, desc=f"guidance {folder.name}", unit="shard"):
-        path = folder / f"{content[:16]}.safetensors"
+    for records_hash, shard in progress(shards, desc=f"guidance {folder.name}", unit="shard"):
+        path = folder / f"{records_hash[:16]}.safetensors"
         paths.add(path)
-        metadata = common | {"records": content}
+        metadata = common | {"records": records_hash}
         ids = {entry.id for entry in shard.entries}
         entries = valid_entries(path, metadata)
         if not ids <= entries.keys():
@@ -111,10 +111,10 @@ def _write_files(folder, records, common, run_teacher, batch_size):
 def _check_records(teacher, records):
     """Raise a GuidanceError if records have other features or another alphabet than a teacher."""
     needed = [teacher.feature_config, teacher.alphabet]
-    given = [records.feature_config, records.alphabet]
-    if needed != given:
+    stored = [records.feature_config, records.alphabet]
+    if needed != stored:
         raise GuidanceError(
-            f"{teacher.name} takes features and alphabet {needed}, the records hold {given}",
+            f"{teacher.name} takes features and alphabet {needed}, the records hold {stored}",
             cure="write the records again as the teacher takes them",
         )
 
@@ -234,9 +234,9 @@ class Guidance:
             If an utterance has no guidance, or guidance of other records or of another number of
             frames than the student has.
         """
-        for content, shard in records.split_by_shard():
+        for records_hash, shard in records.split_by_shard():
             for entry in shard.entries:
-                self._check_entry(entry, content, spec)
+                self._check_entry(entry, records_hash, spec)
         key = "hints" if self.layer else "teacher_logits"
 
         def read_batch(names, frames):
@@ -254,10 +254,10 @@ class Guidance:
 
         return records.map(add_guidance, f"guidance {self.teacher} {self.layer} {self.encoding}")
 
-    def _check_entry(self, entry, content, spec):
+    def _check_entry(self, entry, records_hash, spec):
         """Raise a GuidanceError if there is no guidance of a record that fits a student."""
         self._check_exists(entry.id)
-        if self.paths[entry.id].stem != content[:16]:
+        if self.paths[entry.id].stem != records_hash[:16]:
             problem = f"the guidance of {entry.id} is of other records"
             raise GuidanceError(problem, path=self.folder, cure=WRITE_AGAIN)
         frames = self.frames[entry.id]

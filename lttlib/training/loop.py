@@ -1,7 +1,7 @@
 """One short loop: it trains a network for any objective, on all devices, and resumes exactly.
 
 What an objective is stands in `objectives`. It is a function of a module, or a frozen dataclass
-where it has parameters: by its name or its fields a checkpoint knows whether it is the same.
+where it has parameters: by its tag and its fields a checkpoint knows whether it is the same.
 """
 
 import math
@@ -17,11 +17,12 @@ from lttlib.features.records import fold_seeds
 from lttlib.files import lock
 from lttlib.files import progress as progress_bar
 from lttlib.network.convnet import output_lengths
-from lttlib.network.distribution import distribute_batches, is_chief
-from lttlib.training.checkpoint import restore_checkpoint, run_fingerprint, save_checkpoint
+from lttlib.network.distribution import is_chief
+from lttlib.training.checkpoint import describe_run, restore_checkpoint, save_checkpoint
 from lttlib.training.spec_augment import spec_augment
 
 CHECKPOINT_SECONDS = 600  # between two checkpoints within an epoch
+REPLICA_SEED = 1 << 24  # added for each device that takes a part of a batch
 
 
 @dataclass(frozen=True)
@@ -159,7 +160,7 @@ def train(network, objective, records, config, checkpoint, on_epoch_end=None) ->
 
     # Begin, or go on where this training stopped; one process at a time, with its workers.
     state = [*network.variables, *optimizer.variables]
-    identity = run_fingerprint(network, objective, learnable, config)
+    identity = describe_run(network, objective, learnable, config)
     with lock(checkpoint) if is_chief() else nullcontext():
         progress = Progress(**restore_checkpoint(checkpoint, identity, state))
 
@@ -169,6 +170,7 @@ def train(network, objective, records, config, checkpoint, on_epoch_end=None) ->
         # Each epoch adds its mean losses, and the caller's metrics, to the history.
         while progress.epoch < config.epochs:
             run_epoch(step, learnable, config, progress, steps=steps, save=save)
+            # Sums over the utterances become means; the caller may add its own.
             metrics = {name: total / len(entries) for name, total in progress.sums.items()}
             if on_epoch_end:
                 metrics |= on_epoch_end(network, progress.epoch) or {}
@@ -220,7 +222,7 @@ def make_step(network, objective, optimizer, config, batch_spec):
     """The function of a training step: step(batch, seed) returns the sum of each loss over a batch.
 
     The seed of a step is (training seed, number of the step), and nothing else that is drawn has
-    it: replica r adds r * 2**24 to the number; to the training seed SpecAugment adds 1 (time) and
+    it: replica r adds r << 24 to the number; to the training seed SpecAugment adds 1 (time) and
     2 (channels), the layer of index n adds n << 16, and its quantizer 1 << 15 more.
 
     Parameters
@@ -241,7 +243,8 @@ def make_step(network, objective, optimizer, config, batch_spec):
     def replica_step(batch, seed):
         # Each replica draws other masks and another dropout.
         replica = tf.distribute.get_replica_context()
-        seed += [0, tf.cast(replica.replica_id_in_sync_group, tf.int32) * 2**24]
+        replica_id = tf.cast(replica.replica_id_in_sync_group, tf.int32)
+        seed += [0, replica_id * REPLICA_SEED]
         unmasked = batch["features"]
         features = spec_augment(unmasked, batch["feature_lengths"], seed, config)
         batch = batch | {"features": features, "unmasked_features": unmasked}
@@ -275,7 +278,7 @@ def run_epoch(step, records, config, progress, steps, save):
     # The rest of the epoch's batches, and the first numbers of its seeds.
     strategy = tf.distribute.get_strategy()
     batches = records.batches(config.batch_size, config.seed, progress.epoch)
-    batches = distribute_batches(batches.skip(progress.step), strategy)
+    batches = _distribute_batches(batches.skip(progress.step), strategy)
     training_seed = fold_seeds(config.seed)
     first_step = progress.epoch * steps
 
@@ -301,6 +304,36 @@ def run_epoch(step, records, config, progress, steps, save):
                 progress.seconds = last_save - start
                 save()
     progress.seconds = time.perf_counter() - start
+
+
+def _distribute_batches(batches, strategy):
+    """Deal each batch row by row to the replicas.
+
+    A replica that gets no row, of a last batch smaller than their number, takes the first one with
+    weight 0: it adds nothing to the loss, though batch norm sees that row twice.
+    """
+    replicas = strategy.num_replicas_in_sync
+    if replicas == 1:
+        return batches
+
+    def rows_of(batch, replica):
+        size = tf.cast(tf.shape(batch["labels"])[0], tf.int64)
+        rows = tf.cond(
+            replica < size,
+            lambda: tf.range(replica, size, replicas),
+            lambda: tf.zeros([1], tf.int64),
+        )
+        weights = tf.fill([tf.shape(rows)[0]], tf.cast(replica < size, tf.float32))
+        part = {name: tf.gather(value, rows) for name, value in batch.items()}
+        return part | {"weights": weights}
+
+    def pipeline(context):
+        count = replicas // context.num_input_pipelines
+        first = context.input_pipeline_id * count
+        own = tf.data.Dataset.range(first, first + count)
+        return batches.flat_map(lambda batch: own.map(lambda replica: rows_of(batch, replica)))
+
+    return strategy.distribute_datasets_from_function(pipeline)
 
 
 def _print_epoch(progress, config, metrics):

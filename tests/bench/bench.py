@@ -37,7 +37,7 @@ from lttlib.device import Recogniser
 from lttlib.features import FeatureConfig, Records, extract, write_records
 from lttlib.files import write_json
 from lttlib.models import Model, convert
-from lttlib.network import ConvNet, ConvSpec, training_flops
+from lttlib.network import ConvNet, ConvSpec
 from lttlib.recognition import LexiconBeamSearch, estimate_ngrams, write_arpa
 from lttlib.speech import ALPHABET, read_corpus, synthesis, synthesise_corpus, text
 from lttlib.training import (
@@ -324,7 +324,7 @@ def training_step_rows(size, batch, matmul, stack):
         return
 
     # Beside the time that its operations would take at the rate of a matrix multiplication.
-    flops = BATCH_SIZE * training_flops(spec, FRAMES)
+    flops = BATCH_SIZE * growth.training_flops(spec, FRAMES)
     peak = 2 * MATMUL_SIZE**3 / times["matmul"]
     rates = f"{flops / 1e9:,.0f} GFLOP; matmul {peak / 1e9:,.0f} GFLOP/s"
     yield ratio_row(

@@ -4,6 +4,7 @@ Each measurement is a process of its own, so that its memory is not that of anot
 """
 
 import json
+import math
 import os
 import resource
 import subprocess
@@ -12,7 +13,7 @@ import time
 from dataclasses import asdict
 from pathlib import Path
 
-from lttlib import training
+from lttlib import ceil_div, training
 from lttlib.features import FeatureConfig, Records, workers, write_records
 from lttlib.files import temporary_folder
 from lttlib.network import ConvNet, ConvSpec
@@ -21,6 +22,16 @@ from lttlib.training import TrainingConfig, ctc_objective, default_dtype_policy
 
 SPEAKERS = 8  # in each synthesised corpus
 MAX_WORKERS = 64
+
+
+def training_flops(spec, frames: int = 1) -> int:
+    """Operations of a training step's convolutions on so many frames: two for a multiply-add."""
+    total = 0
+    for number, (shape, stride) in enumerate(spec.kernels()):
+        frames = ceil_div(frames, stride)
+        passes = 3 if number else 2  # the first layer needs no gradient of its input
+        total += 2 * passes * frames * math.prod(shape)
+    return total
 
 
 def measure(minutes, spec, config, folder, batch_size=8, cores=None) -> list:

@@ -10,7 +10,7 @@ import growth
 import pytest
 
 from lttlib.features import FeatureConfig
-from lttlib.network import CONVS, ConvNet, ConvSpec, training_flops
+from lttlib.network import CONVS, ConvNet, ConvSpec
 
 SPEC = ConvSpec((8, 6), (5, 3), (2, 1), (0, 0), input_channels=3, classes=4)
 
@@ -22,9 +22,13 @@ def test_training_flops_worked_by_hand():
     takes 3 * 8 * 6 and the output layer 6 * 4, both also for the gradient of their input.
     """
     layer_1, layer_2, output = 2 * 5 * 3 * 8, 3 * 3 * 8 * 6, 3 * 6 * 4
-    assert training_flops(SPEC, 10) == 2 * 5 * (layer_1 + layer_2 + output)
+    assert growth.training_flops(SPEC, 10) == 2 * 5 * (layer_1 + layer_2 + output)
     gated = dataclasses.replace(SPEC, conv="gated_conv")
-    assert training_flops(gated, 9) == 2 * 5 * (2 * layer_1 + 2 * layer_2 + output)
+    assert growth.training_flops(gated, 9) == 2 * 5 * (2 * layer_1 + 2 * layer_2 + output)
+    # Separable: the second layer takes 3 * 8 over time, then 8 * 6 over the channels.
+    separable = dataclasses.replace(SPEC, conv="separable_conv")
+    layer_2 = 3 * (3 * 8 + 8 * 6)
+    assert growth.training_flops(separable, 10) == 2 * 5 * (layer_1 + layer_2 + output)
 
 
 @pytest.mark.parametrize("conv", CONVS)
@@ -38,7 +42,7 @@ def test_training_flops_are_frames_times_weights(conv):
         for layer in ConvNet(spec).layers
         for kernel in layer.kernels.values()
     )
-    assert training_flops(spec, 10) == 2 * 10 * (2 * first + 3 * sum(others))
+    assert growth.training_flops(spec, 10) == 2 * 10 * (2 * first + 3 * sum(others))
 
 
 @pytest.mark.slow

@@ -18,7 +18,6 @@ from lttlib.network import (
     guided_layers,
     named_variables,
     output_lengths,
-    training_flops,
 )
 from lttlib.recognition import greedy
 
@@ -320,32 +319,6 @@ def test_copied_layers_are_the_first_ones_with_their_statistics_and_nothing_else
         assert not name.startswith(carried) or np.any(source != before[name]), name
     guided.convolutions[0].kernel.assign(0 * guided.convolutions[0].kernel)
     assert np.any(student.convolutions[0].kernel)  # a copy
-
-
-FLOPS_SPEC = ConvSpec((8, 6), (5, 3), (2, 1), (0, 0), input_channels=3, classes=4)
-
-
-def test_training_flops_worked_by_hand():
-    # 10 frames become 5. Layer 1: 5 * 3 * 8 multiply-adds per frame, forward and for the kernel.
-    # Layer 2: 3 * 8 * 6, the gradient of the input as well; the output layer: 6 * 4, all three.
-    assert training_flops(FLOPS_SPEC, 10) == 2 * 5 * (2 * 5 * 3 * 8 + 3 * 3 * 8 * 6 + 3 * 6 * 4)
-    gated = dataclasses.replace(FLOPS_SPEC, conv="gated_conv")
-    assert training_flops(gated, 9) == 2 * 5 * (2 * 5 * 3 * 16 + 3 * 3 * 8 * 12 + 3 * 6 * 4)
-    # Separable: 3 * 8 over time, then 8 * 6 over the channels.
-    separable = dataclasses.replace(FLOPS_SPEC, conv="separable_conv")
-    expected = 2 * 5 * 3 * 8 + 3 * (3 * 8 + 8 * 6) + 3 * 6 * 4
-    assert training_flops(separable, 10) == 2 * 5 * expected
-
-
-@pytest.mark.parametrize("conv", CONVS)
-def test_training_flops_are_frames_times_weights(conv):
-    spec = ConvSpec(
-        (6, 5), (3, 7), (1, 1), (0, 0), conv=conv, batch_norm=False, input_channels=3, classes=5
-    )
-    kernels = []
-    for layer in ConvNet(spec).layers:
-        kernels.append(sum(kernel.shape.num_elements() for kernel in layer.kernels.values()))
-    assert training_flops(spec, 10) == 2 * 10 * (2 * kernels[0] + 3 * sum(kernels[1:]))
 
 
 def test_network_refuses_to_train_without_a_seed():

@@ -116,15 +116,18 @@ def test_ctc_of_long_labels_and_extreme_logits_keeps_loss_and_gradient(
     logits = (scale * random.normal(size=(frames, 29))).astype(np.float32)
     logits[:, -1] += blank
     labels = random.integers(28, size=characters).astype(np.int32)
-    given = tf.constant(logits[None])
+    logits_tensor = tf.constant(logits[None])
     with tf.GradientTape() as tape:
-        tape.watch(given)
+        tape.watch(logits_tensor)
         loss = ctc_loss(
-            given, tf.constant([frames]), tf.constant(labels[None]), tf.constant([characters])
+            logits_tensor,
+            tf.constant([frames]),
+            tf.constant(labels[None]),
+            tf.constant([characters]),
         )
     wide = logits.astype(np.float64)
     np.testing.assert_allclose(loss[0], logarithmic(wide, labels), rtol=1e-6)
-    gradient = tape.gradient(loss, given)[0].numpy()
+    gradient = tape.gradient(loss, logits_tensor)[0].numpy()
     np.testing.assert_allclose(gradient.sum(axis=1), 0, atol=1e-5)
     for place in [
         (0, labels[0]),

@@ -10,6 +10,7 @@ import sys
 import numpy as np
 import pytest
 import safetensors.numpy
+import tensorflow as tf
 from builders import TONES_CONFIG, TONES_SPEC, Scaled
 from safetensors import safe_open
 
@@ -99,6 +100,16 @@ def test_checkpoint_that_was_set_aside_is_never_replaced_and_is_taken_up_again(
         metadata, _ = read(path)
         identities.add(json.loads(metadata["identity"])["recipe"]["learning_rate"])
     assert identities == {0.01, 0.02, 0.03} and len(list(tmp_path.iterdir())) == 3
+
+
+def test_checkpoint_of_the_first_version_is_set_aside(tmp_path, capsys):
+    """It described its run as Python shows objects, not in JSON."""
+    variable = tf.Variable([1.0])
+    path = tmp_path / "run"
+    checkpoint.save_checkpoint(path, "[ConvSpec(filters=(8,)), Recipe(epochs=1)]", [variable], {})
+    assert checkpoint.restore_checkpoint(path, "{}", [variable]) == {}
+    assert "is of a training with other settings" in capsys.readouterr().out
+    assert [path.name for path in tmp_path.iterdir()] == ["run.old"]
 
 
 def test_checkpoint_that_cannot_be_read_is_not_taken_for_a_damaged_one(
@@ -226,7 +237,7 @@ def test_checkpoint_knows_the_code_of_an_objective_but_not_its_comments(tones, t
     network, records = ConvNet(TONES_SPEC), Records(tones)
     identities = []
     for objective in (first, same, other):
-        identity = checkpoint.run_fingerprint(network, objective, records, TONES_CONFIG)
+        identity = checkpoint.describe_run(network, objective, records, TONES_CONFIG)
         identities.append(identity)
     assert identities[0] == identities[1] != identities[2]
 

@@ -281,12 +281,12 @@ def test_write_guidance_that_fails_midway_leaves_nothing_half_written(
         die_after(patch, 12)
         example.write(folder, encoding="float32")
     partial = contents(folder)
-    whole = contents(example.folder)
-    assert len(partial) == 1 and partial == {name: whole[name] for name in partial}
+    expected = contents(example.folder)
+    assert len(partial) == 1 and partial == {name: expected[name] for name in partial}
     with pytest.raises(GuidanceError, match="no guidance for u"):
         Guidance(folder).join(example.records, SPEC)
     assert example.write(folder, encoding="float32")["files_made"] == 2
-    assert contents(folder) == whole
+    assert contents(folder) == expected
 
 
 def test_guidance_of_a_rewrite_that_failed_midway_does_not_pass_for_either_teacher(
@@ -563,7 +563,7 @@ BAD_GUIDANCE = [
         learn_from_guidance,
         WRITE_AGAIN,
     ),
-    ("guidance empty", guidance_file(lambda whole: [b""]), open_guidance, WRITE_AGAIN),
+    ("guidance empty", guidance_file(lambda data: [b""]), open_guidance, WRITE_AGAIN),
     ("guidance files exchanged", guidance_renamed, open_guidance, WRITE_AGAIN),
     ("guidance file copied under another name", guidance_copied, open_guidance, WRITE_AGAIN),
     ("guidance without a checksum", guidance_without_a_checksum, open_guidance, WRITE_AGAIN),
@@ -592,13 +592,13 @@ def test_guidance_that_is_damaged_is_refused(workspace, damage, use, error, cure
 def test_guidance_written_again_mends_the_damaged_file_and_keeps_the_others(workspace, versions):
     folder = workspace / "said"
     path = first_guidance(workspace)
-    whole = path.read_bytes()
+    data = path.read_bytes()
     before = times(folder)
-    for version in versions(whole):
+    for version in versions(data):
         path.write_bytes(version)
         records = Records(workspace / "records")
         result = write_guidance(records, load_teacher(workspace), folder, encoding="log8")
-        assert result["files_made"] == 1 and path.read_bytes() == whole
+        assert result["files_made"] == 1 and path.read_bytes() == data
     after = times(folder)
     assert {name for name in after if after[name] != before[name]} == {path.name}
 

@@ -114,11 +114,13 @@ def untranscribed(batch):
 
 def test_distillation_has_no_labels_of_what_nobody_transcribed(student, teacher, batch):
     objective = Distillation(0.3, 1.0, "symmetric", teacher)
-    whole = objective(student, batch)
+    expected_losses = objective(student, batch)
     part = objective(student, untranscribed(batch))
-    np.testing.assert_allclose(part["distillation"], whole["distillation"], rtol=1e-6)
-    np.testing.assert_allclose(part["ctc"], whole["ctc"] * [1, 0, 1], rtol=1e-6)
-    expected = np.where([True, False, True], whole["loss"], 0.3 * whole["distillation"])
+    np.testing.assert_allclose(part["distillation"], expected_losses["distillation"], rtol=1e-6)
+    np.testing.assert_allclose(part["ctc"], expected_losses["ctc"] * [1, 0, 1], rtol=1e-6)
+    expected = np.where(
+        [True, False, True], expected_losses["loss"], 0.3 * expected_losses["distillation"]
+    )
     np.testing.assert_allclose(part["loss"], expected, rtol=1e-6)
 
 
@@ -152,9 +154,9 @@ def test_labels_alone_are_refused_where_there_are_none(student, batch):
 def test_teacher_beside_the_student_has_its_masks_or_none(student, teacher, batch):
     masked = batch | {"features": 0 * batch["features"], "unmasked_features": batch["features"]}
     logits, lengths = run(student, masked)
-    for masked_teacher, heard in ((True, masked), (False, batch)):
+    for masked_teacher, teacher_batch in ((True, masked), (False, batch)):
         objective = Distillation(1, 1.0, teacher=teacher, masked_teacher=masked_teacher)
-        expected = distillation_loss(logits, run(teacher.network, heard)[0], lengths)
+        expected = distillation_loss(logits, run(teacher.network, teacher_batch)[0], lengths)
         np.testing.assert_allclose(objective(student, masked)["loss"], expected, rtol=1e-5)
 
 
@@ -373,7 +375,7 @@ def test_run_fingerprint_knows_whose_guidance_it_is_of(example):
     joined = guidance.join(records, SPEC)
 
     def fingerprint(objective, data):
-        return checkpoint.run_fingerprint(network, objective, data, CONFIG)
+        return checkpoint.describe_run(network, objective, data, CONFIG)
 
     online = Distillation(1, 3.0, teacher=models.load_teacher(folder))
     runs = [

@@ -38,7 +38,7 @@ def softmax(logits):
 def test_ensemble_is_the_mean_of_the_distributions(batch):
     teachers = [teacher(seed) for seed in (1, 2, 3)]
     logits, lengths = Ensemble(teachers).outputs(batch)
-    expected = np.mean([softmax(one.logits(batch)) for one in teachers], axis=0)
+    expected = np.mean([softmax(member.logits(batch)) for member in teachers], axis=0)
     np.testing.assert_allclose(softmax(logits), expected, atol=1e-6)
     np.testing.assert_allclose(np.exp(logits), expected, atol=1e-6, err_msg="no log-probabilities")
     assert lengths.numpy().tolist() == [10, 7, 9]
@@ -49,7 +49,7 @@ def test_teacher_out_of_fold_speaks_about_its_own_speakers_alone(batch):
     teachers = [teacher(1), teacher(2)]
     folded = OutOfFold(teachers, [["bert"], ["anna", "cleo", "dora"]])
     logits, lengths = folded.outputs(batch)
-    first, second = (one.logits(batch) for one in teachers)
+    first, second = (member.logits(batch) for member in teachers)
     np.testing.assert_array_equal(logits, [second[0], first[1], second[2]])
     assert lengths.numpy().tolist() == [10, 7, 9]
 
@@ -63,9 +63,9 @@ def test_speaker_of_no_fold_is_an_error(batch, compiled):
 
 
 def test_groups_are_known_by_kind_members_and_order():
-    one, two = teacher(1), teacher(2)
-    groups = [Ensemble([one, two]), Ensemble([two, one]), Ensemble([one])]
-    groups += [OutOfFold([one, two], [["a"], ["b"]]), one]
+    first, second = teacher(1), teacher(2)
+    groups = [Ensemble([first, second]), Ensemble([second, first]), Ensemble([first])]
+    groups += [OutOfFold([first, second], [["a"], ["b"]]), first]
     assert len({group.fingerprint for group in groups}) == len(groups)
     assert Ensemble([teacher(1), teacher(2)]).fingerprint == groups[0].fingerprint
 
