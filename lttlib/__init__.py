@@ -7,7 +7,8 @@ from importlib import import_module
 # TensorFlow tells at length which GPU it did not find; errors still come as exceptions.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
-# Folders of other libraries (numba's is in the cache), by the variables that lead them elsewhere.
+# Default config and cache folders of other libraries, by the environment variable that overrides
+# each. That of numba is in the cache.
 HOMES = {
     "IPYTHONDIR": "~/.ipython",
     "JUPYTER_CONFIG_DIR": "~/.jupyter",
@@ -48,7 +49,7 @@ class Error(ValueError):
 
 
 def _leave_home():
-    """Where other libraries cannot write at home, lead them to a folder that is removed at exit."""
+    """Set each variable whose default folder cannot be written to one that is removed at exit."""
     paths = {name: os.path.expanduser(HOMES[name]) for name in HOMES.keys() - os.environ.keys()}
     names = [name for name, path in paths.items() if not _is_writable(path)]
     if os.path.expanduser("~") == "~":  # a user without any home
@@ -83,17 +84,17 @@ def ceil_div(dividend, divisor):
 def import_lazily(package, modules):
     """`__getattr__` and `__dir__` of a package (PEP 562) that imports its names when asked for.
 
-    A device shall not wait for what only training needs. `modules` has the names of each module,
-    in one text.
+    So a device does not wait for what only training needs. `modules` maps each module to its names,
+    separated by spaces.
     """
-    homes = {name: module for module, names in modules.items() for name in names.split()}
+    module_of = {name: module for module, names in modules.items() for name in names.split()}
 
     def get(name):
-        if name not in homes:
+        if name not in module_of:
             raise AttributeError(f"module {package!r} has no attribute {name!r}")
-        return getattr(import_module(f"{package}.{homes[name]}"), name)
+        return getattr(import_module(f"{package}.{module_of[name]}"), name)
 
-    return get, lambda: sorted(homes)
+    return get, lambda: sorted(module_of)
 
 
 _leave_home()

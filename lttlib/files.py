@@ -42,16 +42,8 @@ def atomic_write(path):
 
     If anything fails, the temporary file is removed and the old file at `path` stays. Temporary
     files of the same path that killed processes of this machine left are removed as well. A file
-    that is there already keeps its permissions, and a link stays: what it leads to is written.
-
-    Parameters
-    ----------
-    path : path-like
-        Its folder is made.
-
-    Yields
-    ------
-    pathlib.Path
+    that is there already keeps its permissions, and a link stays: what it leads to is written. The
+    folder of `path` is made.
 
     Raises
     ------
@@ -107,12 +99,8 @@ def lock(path):
 
     The lock is the system's, on the file `.<name>.lock` beside `path`. It ends with its process,
     however that ends; on a network file system the server keeps it, for all machines. Where there
-    are no locks, the work is done without. A thread may take a lock that it holds once more.
-
-    Parameters
-    ----------
-    path : path-like
-        Its folder is made.
+    are no locks, the work is done without. A thread may take a lock that it holds once more. The
+    folder of `path` is made.
     """
     path = Path(os.path.realpath(path))
     lock_path = path.with_name(f".{path.name}.lock")
@@ -143,7 +131,7 @@ def _acquire(lock_path, path):
 
     Locks of fcntl, not of flock: processes that this one has started do not hold them on.
     """
-    said = False
+    is_announced = False
     while True:
         file = os.open(lock_path, os.O_RDWR | os.O_CREAT)
         # Other users of a shared folder lock the same file.
@@ -152,23 +140,27 @@ def _acquire(lock_path, path):
         try:
             fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
+            # On a file system without locks, the work goes on without.
             if error.errno in NO_LOCKS:
                 return file
             if error.errno not in LOCKED:
                 raise
-            if not said:
+            # Another process holds it: name that process once.
+            if not is_announced:
                 holder = os.read(file, 300).decode(errors="replace") or "another process"
                 _print_message(f"{path}: waiting for {holder}\n")
-                said = True
+                is_announced = True
+            # Opened anew for the next try: the process that holds it removes the file at its end.
             os.close(file)
             time.sleep(LOCK_SECONDS)
             continue
-        # Whoever held it until now has removed it: then this is not the file that others lock.
+        # The last process that held it may have removed it: then others lock a newer file.
         with suppress(FileNotFoundError):
             if os.path.samestat(os.fstat(file), os.stat(lock_path)):
                 break
         os.close(file)
 
+    # For the message of a process that waits.
     words = " ".join([os.path.basename(sys.argv[0]), *sys.argv[1:]])
     with suppress(OSError):  # a full disk
         os.truncate(file, 0)
@@ -181,10 +173,6 @@ def temporary_folder(path):
     """Make a folder next to `path` to work in; it is removed at the end.
 
     Those that killed processes of this machine left for the same path are removed as well.
-
-    Yields
-    ------
-    pathlib.Path
     """
     temporary = _temporary_path(path)
     try:
@@ -320,14 +308,14 @@ def printable(path) -> str:
 
 
 def _print_message(text):
-    """Write to the system's stderr: of a notebook that waits, the terminal shall know."""
+    """Write to file descriptor 2, which is the terminal for a notebook's kernel as well."""
     with suppress(OSError):  # closed
         os.write(2, text.encode(errors="backslashreplace"))
 
 
 @functools.cache
 def code_fingerprint(*wings) -> str:
-    """Hash of what lttlib's code does, of all of it or of some wings: not of what it says."""
+    """Hash of the code of some wings, or of all of lttlib, without comments and docstrings."""
     library = Path(__file__).parent
     folders = [library / wing for wing in wings] or [library]
     paths = [path for folder in folders for path in folder.rglob("*.py")]
@@ -335,19 +323,38 @@ def code_fingerprint(*wings) -> str:
 
 
 def without_comments(source) -> bytes:
-    """Python code without comments, docstrings and the form of its lines."""
+    """The syntax tree of Python code as text: without comments, docstrings and the form of lines.
+
+    It is the same for all versions of Python, unlike the texts of `ast.unparse` and `ast.dump`.
+    """
     tree = ast.parse(source)
     for node in ast.walk(tree):
         body = getattr(node, "body", None)
         if isinstance(body, list) and body and _is_text(body[0]):
             body[:1] = [] if body[1:] else [ast.Pass()]
-    return ast.unparse(tree).encode()
+        # Python 3.12 has empty texts in formats that end with a field.
+        if isinstance(node, ast.JoinedStr):
+            node.values = [part for part in node.values if getattr(part, "value", None) != ""]
+    return ascii(_nested_lists(tree)).encode()
 
 
 def _is_text(statement):
     """Whether a statement is nothing but a text, such as a docstring."""
     value = getattr(statement, "value", None)
     return isinstance(statement, ast.Expr) and isinstance(value, ast.Constant)
+
+
+def _nested_lists(node):
+    """A syntax tree as lists; empty fields are left out, of which newer versions have more."""
+    if isinstance(node, list):
+        return [_nested_lists(child) for child in node]
+    if not isinstance(node, ast.AST):
+        return node
+    fields = [type(node).__name__]
+    for name, value in ast.iter_fields(node):
+        if value is not None and value != []:
+            fields.append([name, _nested_lists(value)])
+    return fields
 
 
 def progress(items=None, **options):
@@ -386,3 +393,16 @@ def silent_stderr():
     finally:
         os.dup2(stderr, 2)
         os.close(stderr)
+
+
+@contextmanager
+def damage_errors(path, problem, cure, error=Error):
+    """Raise an error that names file and cure for any exception that reading a damaged file raises.
+
+    These have no common class: that of safetensors has no base but Exception, and JSON of other
+    keys and types gives KeyError, TypeError, OverflowError, MemoryError...
+    """
+    try:
+        yield
+    except Exception as damage:
+        raise error(f"{problem} ({damage!r})", path=path, cure=cure) from damage

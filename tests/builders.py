@@ -56,6 +56,14 @@ def noise_wave(seconds, seed=0):
     return (loudness * np.random.default_rng(seed).normal(size=len(time))).astype(np.float32)
 
 
+def chirp(seconds=1.5, seed=0, sampling_rate=16000):
+    """A chirp over most of the band, fading, with noise."""
+    time = np.arange(int(seconds * sampling_rate)) / sampling_rate
+    phase = 2 * np.pi * (100 + 0.2 * sampling_rate / seconds * time) * time
+    noise = np.random.default_rng(seed).normal(size=len(time))
+    return (0.3 * np.sin(phase) * np.exp(-time) + 0.01 * noise).astype(np.float32)
+
+
 def tone_wave(letters, random):
     """Letters 0, 1, 2 as tones at 16 kHz with pauses between them, and a faint noise."""
     tones = []

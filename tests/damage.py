@@ -117,28 +117,28 @@ def series(name, versions, after=lambda path: None):
 
     def damage(workspace):
         path = workspace / name
-        whole = path.read_bytes()
-        for version in versions(whole):
+        data = path.read_bytes()
+        for version in versions(data):
             path.write_bytes(version)
             after(path)
             yield path
-        path.write_bytes(whole)
+        path.write_bytes(data)
 
     return damage
 
 
 def cuts(parts):
     """The first 0, 1, ... of so many parts."""
-    return lambda whole: (whole[: len(whole) * part // parts] for part in range(parts))
+    return lambda data: (data[: len(data) * part // parts] for part in range(parts))
 
 
 def flips(count, start=0, end=None):
     """The same with one bit changed, at so many places."""
 
-    def versions(whole):
-        first, beyond, _ = slice(start, end).indices(len(whole))
+    def versions(data):
+        first, beyond, _ = slice(start, end).indices(len(data))
         for number, place in enumerate(np.linspace(first, beyond - 1, count).astype(int)):
-            yield whole[:place] + bytes([whole[place] ^ 1 << number % 8]) + whole[place + 1 :]
+            yield data[:place] + bytes([data[place] ^ 1 << number % 8]) + data[place + 1 :]
 
     return versions
 

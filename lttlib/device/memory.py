@@ -1,27 +1,33 @@
 """How much memory a process takes that only transcribes."""
 
+import json
 import subprocess
 import sys
 
-# Of this program alone: what the system says of a child counts its parent as well, on Linux.
+# The system is asked by the child itself: what it says of a child counts the parent too, on Linux.
 PROGRAM = """
-import sys
-from lttlib.cli import main
-code = main(sys.argv[1:])
-if code:
-    sys.exit(code)
+import json, sys
+from lttlib import recognition
+
+model, audio = sys.argv[1:]
+if model.endswith(".tflite"):
+    from lttlib.device import Recogniser as load
+else:
+    from lttlib.models import load
+text = recognition.transcribe(load(model), audio)
 try:
     lines = open("/proc/self/status").readlines()
-    (peak,) = [line.split()[1] for line in lines if line.startswith("VmHWM")]
-    print(1024 * int(peak))
+    (peak,) = [1024 * int(line.split()[1]) for line in lines if line.startswith("VmHWM")]
 except OSError:
     import resource
-    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+print(json.dumps([text, peak]))
 """
 
 
 def peak_memory(model, audio):
-    """Let a process of its own transcribe a sound file, as `ltt transcribe` does.
+    """Transcribe a sound file in a process of its own, and measure its memory.
 
     Parameters
     ----------
@@ -40,7 +46,7 @@ def peak_memory(model, audio):
     subprocess.CalledProcessError
         If it could not.
     """
-    command = [sys.executable, "-c", PROGRAM, "transcribe", str(model), str(audio)]
+    command = [sys.executable, "-c", PROGRAM, str(model), str(audio)]
     finished = subprocess.run(command, capture_output=True, text=True, check=True)
-    *_, line, peak = finished.stdout.splitlines()
-    return line.split("\t")[1], int(peak)
+    text, peak = json.loads(finished.stdout.splitlines()[-1])
+    return text, peak

@@ -1,34 +1,25 @@
-"""Text while somebody speaks: letters of sound that comes in pieces, whatever the pieces are."""
+"""Text of sound that comes in pieces of any length, while it comes."""
 
 from lttlib.features.spectral import extract
 from lttlib.recognition.transcribe import LogitStream, transcribe_features
 
 
 class StreamingRecogniser:
-    """A recogniser that writes while it listens.
+    """A `device.Recogniser` or `models.Model` that transcribes sound while it comes.
 
-    Letters come out once the network has all the frames that they can depend on, in blocks (see
-    `recognition.LogitStream`). Text that came out does not change.
-
-    Parameters
-    ----------
-    recogniser : device.Recogniser or models.Model
-
-    Attributes
-    ----------
-    text : str
-        The text so far.
+    Letters are appended to the attribute `text` as soon as all frames that they depend on have
+    come, in blocks (see `recognition.LogitStream`). They do not change later.
     """
 
     def __init__(self, recogniser):
         self.recogniser = recogniser
         self.logit_stream = LogitStream(recogniser)
-        self.previous = len(recogniser.alphabet)  # the label before: at the start, a blank
+        self.previous = len(recogniser.alphabet)  # last label: at the start, a blank
         self.text = ""
 
     @property
     def latency(self) -> float:
-        """Seconds from a sound to the letter that depends on nothing later than it, at most."""
+        """Worst-case delay in seconds from a sample to the text of its frame."""
         return self.logit_stream.latency
 
     def accept_waveform(self, samples, last=False) -> str:
@@ -51,10 +42,10 @@ class StreamingRecogniser:
         return self.text[before:]
 
     def finalize(self) -> str:
-        """Return the text of the whole.
+        """Return the text of all samples.
 
-        While what was heard is no longer than the window of the normalisation, it is transcribed
-        once more, as a file would be (`transcribe`).
+        If they are no longer than the window of the normalisation, they are transcribed once more,
+        as a file would be (`transcribe`).
         """
         stream = self.logit_stream
         if not stream.start and len(stream.wave):
@@ -66,6 +57,6 @@ class StreamingRecogniser:
         return self.text.rstrip()
 
     def _append(self, letter):
-        # A text begins with no space, and never has two in a row.
+        # No space at the beginning, and never two in a row.
         if letter != " " or self.text[-1:] not in ("", " "):
             self.text += letter

@@ -11,7 +11,7 @@ from lttlib.features.examples import (
     make_examples,
     workers,
 )
-from lttlib.features.normalisation import find_speech, normalise
+from lttlib.features.normalisation import find_speech, sliding_cmvn
 from lttlib.features.records import Records, RecordsError, fold_seeds, write_records
 from lttlib.features.shards import Entry
 from lttlib.features.spectral import (

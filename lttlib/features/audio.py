@@ -24,8 +24,8 @@ MAX_AMPLITUDE = 1e12
 # Full scales of whole numbers of 16, 24 and 32 bits. Programs write them as floats, unscaled, which
 # are louder than any sound that was only driven too high.
 WHOLE_NUMBER_SCALES = (2**15, 2**23, 2**31)
-LOUDEST_OVERDRIVE = 2**8
-# Of two channels that say the same: least correlation, at which half of their power is common.
+MAX_OVERDRIVE = 2**8
+# Correlation from which on two channels say the same: half of their power is common.
 MIN_CORRELATION = 0.5
 # A channel whose power is less than this share of the loudest one's counts as silent: 25 dB.
 MIN_CHANNEL_POWER = 0.003
@@ -91,7 +91,7 @@ def load_audio(path, sampling_rate: int, speed: float = 1.0) -> np.ndarray:
 
 
 def read_audio(path, sampling_rate, speed=1.0):
-    """Read a sound file as `load_audio` does; what that would warn of comes second, or None."""
+    """Read a sound file as `load_audio` does; return (wave, warning text or None)."""
     path = Path(path)
     with _audio_errors(path), _open(path) as file:
         rate = file.samplerate
@@ -224,9 +224,10 @@ def _conversion(path):
 
 
 def _read_voice(file):
-    """Read the samples of a file as one channel: the mean of those that say the same.
+    """Return (wave, omitted).
 
-    The numbers of the others, from 1 on, come second, but for those that are silent.
+    They are the mean of the channels that correlate with the first audible one, and the 1-based
+    numbers of the other audible channels.
     """
     means = [np.zeros(0, np.float32)]
 
@@ -235,7 +236,7 @@ def _read_voice(file):
             means.append(_mean(block))
             yield block
 
-    # Once, where all channels say the same.
+    # Where all channels say the same, the file is read once.
     channels, omitted, _, _ = _survey(averaged_blocks(), file.channels)
     if isinstance(channels, slice):
         return np.concatenate(means), omitted
@@ -262,9 +263,11 @@ def _survey(blocks, channels):
     peak = 0.0
     sums = np.zeros(channels)
     products = np.zeros((channels, channels))
+    # What the covariance of the channels is computed from, block by block.
     for block in blocks:
         samples += len(block)
-        peak = np.maximum(peak, np.abs(block).max(initial=0))  # stays NaN, once it is
+        peak = np.maximum(peak, np.abs(block).max(initial=0))  # NaN stays NaN
+        # After an overflow, the covariance is not finite.
         if channels > 1:
             values = block.astype(np.float64)
             with np.errstate(over="ignore", invalid="ignore"):
@@ -273,12 +276,13 @@ def _survey(blocks, channels):
     covariance = products - np.outer(sums, sums) / max(samples, 1)
 
     # What is not finite has no level; the peak shows it.
-    everything = slice(None), (), peak, samples
+    all_channels = slice(None), (), peak, samples
     if channels == 1 or not np.isfinite(covariance).all():
-        return everything
+        return all_channels
     same = _same_voice(covariance)
     if same.all():
-        return everything
+        return all_channels
+    # A silent channel is left out without a warning.
     power = np.diag(covariance)
     omitted = np.flatnonzero(~same & (power >= MIN_CHANNEL_POWER * power.max())) + 1
     return np.flatnonzero(same), omitted, peak, samples
@@ -291,8 +295,8 @@ def _same_voice(covariance):
     if not power.max():
         return audible
     first = np.argmax(audible)
-    least = MIN_CORRELATION * np.sqrt(power[first] * power)
-    return audible & (covariance[first] >= least)
+    min_covariance = MIN_CORRELATION * np.sqrt(power[first] * power)
+    return audible & (covariance[first] >= min_covariance)
 
 
 def _blocks(file):
@@ -315,7 +319,7 @@ def _overdrive(peak):
     if peak <= 1:
         return np.float32(1)
     overdrive = peak
-    if peak > LOUDEST_OVERDRIVE:
+    if peak > MAX_OVERDRIVE:
         overdrive = next((scale for scale in WHOLE_NUMBER_SCALES if peak <= scale), peak)
     return np.float32(overdrive)
 

@@ -6,7 +6,7 @@ What cannot be used comes with the reason.
 import os
 import threading
 import time
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 
 import numpy as np
 
@@ -24,14 +24,14 @@ IDLE_SECONDS = 30
 # Shares of the copies at other speeds that have pauses around them, and noise throughout.
 PAUSE_SHARE = 0.4
 NOISE_SHARE = 0.6
-PAUSE_SECONDS = 1.0  # of the longest pause on either side
-NOISE_DB = (-60.0, -15.0)  # against the recording
-DULLEST = 0.95  # share of a sample of noise that stays in the next
+ADDED_PAUSE_SECONDS = 1.0  # at most, on either side
+ADDED_NOISE_DB = (-60.0, -15.0)  # of the level of the recording
+MAX_NOISE_MEMORY = 0.95  # share of a sample of noise that stays in the next
 NOISE_TAPS = 64
 
 
 def make_example(utterance, config, alphabet=None, speed=1.0, untranscribed=False) -> dict:
-    """Features of one utterance; with an alphabet, labels as well.
+    """Features of one utterance; with an alphabet, an example to train on, which has labels.
 
     Parameters
     ----------
@@ -39,13 +39,12 @@ def make_example(utterance, config, alphabet=None, speed=1.0, untranscribed=Fals
     config : FeatureConfig
     alphabet : str, optional
         For training: the labels must then fit the frames, and the sound must not be silent or
-        clipped. Without it, which is enough to score a model, all is taken that can be read.
+        clipped. Without it, which is enough to score a model, every sound that can be read is used.
     speed : float
-        Speed perturbation factor; unless it is 1, the example is named `<id>@<speed>` and has
-        surroundings of its own (`add_surroundings`), which the former normalisation could not bear.
+        Speed perturbation factor; unless it is 1, the example is named `<id>@<speed>`, and with the
+        normalisation "speech" it has surroundings of its own (`add_surroundings`).
     untranscribed : bool
-        Take the sound alone: there need be no transcript, and one that is there is not looked at.
-        The text is empty, and so are the labels.
+        Use the sound alone: a transcript is neither needed nor read. Text and labels are empty.
 
     Returns
     -------
@@ -64,11 +63,12 @@ def make_example(utterance, config, alphabet=None, speed=1.0, untranscribed=Fals
     words = "" if untranscribed else _transcript(utterance)
     labels = _labels(words, alphabet) if alphabet else []
 
-    # What every example has, to learn from or to score by.
+    # The sound. Normalisation over the recording would depend on the surroundings.
     wave, remark = read_audio(utterance.audio, config.sampling_rate, speed)
     name = utterance.id if speed == 1 else f"{utterance.id}@{speed:g}"
     if speed != 1 and config.normalisation == "speech":
         wave = add_surroundings(wave, config.sampling_rate, checksum(name.encode()))
+    # What every example has, to learn from or to score by.
     example = {
         "id": name,
         "speaker": utterance.speaker,
@@ -80,8 +80,9 @@ def make_example(utterance, config, alphabet=None, speed=1.0, untranscribed=Fals
     if not alphabet:
         return example
 
-    # What CTC needs in training: a sound, and a frame for each label and each blank it needs.
+    # Training needs a sound.
     check_sound(wave, utterance.audio)
+    # And CTC a frame for each label and for each blank between equal ones.
     frames = len(example["features"])
     min_frames = text.min_ctc_frames(labels)
     if frames < min_frames:
@@ -93,28 +94,20 @@ def make_example(utterance, config, alphabet=None, speed=1.0, untranscribed=Fals
 def add_surroundings(wave, sampling_rate, seed):
     """Add what other rooms and recorders would: pauses around some recordings, noise to some.
 
-    Parameters
-    ----------
-    wave : float array [samples]
-    sampling_rate : int
-    seed : int
-        Decides what, how long, and how loud it is.
-
-    Returns
-    -------
-    float32 array [samples or more]
+    The wave is a float array [samples], the result a float32 array [samples or more]. The seed
+    decides what is added, how long it is, and how loud.
     """
     random = np.random.default_rng(seed)
     loudness = np.sqrt(np.mean(np.square(wave)))
     if random.random() < PAUSE_SHARE:
-        before, after = random.uniform(0, PAUSE_SECONDS, size=2) * sampling_rate
+        before, after = random.uniform(0, ADDED_PAUSE_SECONDS, size=2) * sampling_rate
         wave = np.pad(wave, (int(before), int(after)))
     if random.random() < NOISE_SHARE:
         # Each sample keeps a share of the one before it: the more, the duller the noise.
-        memory = random.uniform(0, DULLEST) ** np.arange(NOISE_TAPS)
+        memory = random.uniform(0, MAX_NOISE_MEMORY) ** np.arange(NOISE_TAPS)
         white = random.normal(size=len(wave) + NOISE_TAPS - 1)
         noise = np.convolve(white, memory, mode="valid")
-        decibels = random.uniform(*NOISE_DB)
+        decibels = random.uniform(*ADDED_NOISE_DB)
         wave = wave + noise * (loudness * 10 ** (decibels / 20) / noise.std())
     return wave.astype(np.float32)
 
@@ -158,12 +151,7 @@ def is_silent(wave) -> bool:
 def load_waves(utterances, sampling_rate):
     """Waves of utterances, one by one; what records would reject for its sound has a reason.
 
-    Parameters
-    ----------
-    utterances : iterable of speech.Utterance
-        With or without a text.
-    sampling_rate : int
-        Hz.
+    The utterances may be without a text.
 
     Yields
     ------
@@ -188,8 +176,7 @@ def make_examples(tasks, config, alphabet=None, pool=None, *, untranscribed=Fals
     ----------
     tasks : list of (speech.Utterance, float)
         Utterances and their speed perturbation factors.
-    config : FeatureConfig
-    alphabet, untranscribed
+    config, alphabet, untranscribed
         As `make_example` takes them.
     pool : joblib.Parallel, optional
         What `workers` gives: computes in its workers instead of here.
@@ -202,7 +189,7 @@ def make_examples(tasks, config, alphabet=None, pool=None, *, untranscribed=Fals
     if pool is None:
         results = map(_attempt, work)
     else:
-        # as joblib.delayed would write it
+        # The tuples that `joblib.delayed` makes.
         results = pool((_attempt, (arguments,), {}) for arguments in work)
     for task, (example, reason) in zip(tasks, results, strict=True):
         yield task, example, reason
@@ -222,8 +209,7 @@ def workers(cores=None):
 
     By default they are processes of loky, each with its share of the cores for linear algebra: with
     more threads, two of them are slower than one. A backend that the caller has chosen
-    (`joblib.parallel_config`) is used instead, or the cluster that the variable LTT_WORKERS names,
-    which reads the same files: "dask:tcp://host:8786" or "ray".
+    (`joblib.parallel_config`) is used instead, a cluster for example, which reads the same files.
 
     Parameters
     ----------
@@ -239,32 +225,16 @@ def workers(cores=None):
         return
     import joblib  # comes with the course, not with the base
 
-    with _backend_of_environment():
-        backend, configured = joblib.parallel.get_active_backend()
-        if not cores:
-            cores = -1 if configured in (None, 1) else configured
-        # Ray's backend has no generators.
-        kind = "generator" if backend.supports_return_generator else "list"
-        options = _process_options(backend)
-        with joblib.Parallel(cores, return_as=kind, batch_size=16, **options) as pool:
-            # Started now, not while somebody measures the time of the first file.
-            list(pool([joblib.delayed(len)(())]))
-            yield pool
-
-
-def _backend_of_environment():
-    """A context in which joblib uses the backend that LTT_WORKERS names, if it is set."""
-    import joblib
-
-    name, _, address = os.environ.get("LTT_WORKERS", "").partition(":")
-    if not name:
-        return nullcontext()
-    if name == "ray":
-        from ray.util.joblib import register_ray
-
-        register_ray()
-    options = {"scheduler_host": address} if address else {}
-    return joblib.parallel_config(name, **options)
+    backend, configured = joblib.parallel.get_active_backend()
+    if not cores:
+        cores = -1 if configured in (None, 1) else configured
+    # Ray's backend has no generators.
+    kind = "generator" if backend.supports_return_generator else "list"
+    options = _process_options(backend)
+    with joblib.Parallel(cores, return_as=kind, batch_size=16, **options) as pool:
+        # Started now: their start is not part of the time of the first file.
+        list(pool([joblib.delayed(len)(())]))
+        yield pool
 
 
 def _process_options(backend):

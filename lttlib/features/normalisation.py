@@ -8,30 +8,30 @@ of some seconds, since another voice may come.
 
 import numpy as np
 
-# Windows that are normalised alike. Shorter recordings have one level, one mean and one variance.
+# Length of the normalisation window. Shorter recordings have one level, mean and variance.
 WINDOW_SECONDS = 20.0
-# A frame is speech unless it lies further under the level of speech than this, in decibels.
+# Maximum dB of a speech frame below the level of speech.
 ACTIVE_DB = 30.0
-# And it stands out from noise, the level that some percent of the frames are under, by this.
+# Minimum dB of a speech frame above the noise level, the `NOISE_PERCENT` percentile of all frames.
 NOISE_DB = 6.0
 NOISE_PERCENT = 5
-# Sound further from speech than this is not heard: seconds.
+# Distance from speech beyond which frames are masked.
 NEAR_SECONDS = 0.25
-# A band that lies this far under the level is masked.
+# Floor of a band, in dB below the level of speech.
 FLOOR_DB = 45.0
-# The softest voice of a recording lies no further under the level of the whole.
-SOFTEST_DB = 20.0
-# A band of a power spectrogram varies at least as much as this, in decibels: one that a slower copy
-# of a recording leaves empty would make a click of thousands of deviations of it.
-LEAST_DEVIATION_DB = 3.0
+# Maximum dB of the level of speech in a window below that of the recording.
+MAX_SPEECH_DROP_DB = 20.0
+# Lower bound of a band's standard deviation in dB, for power spectrograms: near-constant bands,
+# which slower copies of recordings have, would be scaled up hugely.
+MIN_DEVIATION_DB = 3.0
 # Power of digital silence.
-LEAST_POWER = 1e-13
-# Weight of the whole recording where a window holds little speech.
+MIN_POWER = 1e-13
+# Seconds of speech as which the recording's mean and variance count in each window.
 WHOLE_SECONDS = 1.0
 
 
 def find_speech(power, window: int):
-    """Level of the speech around each frame, and which frames are speech.
+    """Level of the speech around each frame in decibels, and which frames are speech.
 
     Parameters
     ----------
@@ -44,7 +44,7 @@ def find_speech(power, window: int):
     float array [frames], or [1] if the window holds them all; bool array [frames]
     """
     mean_power = power.mean(axis=1, dtype=np.float64)
-    levels = 10 * np.log10(np.maximum(mean_power, LEAST_POWER))
+    levels = 10 * np.log10(np.maximum(mean_power, MIN_POWER))
     around = speech_levels(levels, window)
     noise = np.percentile(levels, NOISE_PERCENT)
     return around, levels > np.maximum(around - ACTIVE_DB, noise + NOISE_DB)
@@ -78,25 +78,26 @@ def speech_levels(levels, window: int):
     """
     # Which frames are speech depends on the level, and the level on them.
     amplitudes = 10 ** (levels / 20)
-    whole = -np.inf
+    overall = -np.inf
     for _ in range(3):
-        weights = amplitudes * (levels > whole - ACTIVE_DB)
-        whole = (weights @ levels) / weights.sum()
+        weights = amplitudes * (levels > overall - ACTIVE_DB)
+        overall = (weights @ levels) / weights.sum()
     if len(levels) <= window:
-        return np.array([whole])
+        return np.array([overall])
 
-    # Where there is none, the least level of speech.
-    around = np.full(len(levels), whole)
+    # In a window without speech, the minimum level.
+    minimum = overall - MAX_SPEECH_DROP_DB
+    around = np.full(len(levels), overall)
     for _ in range(3):
         weights = amplitudes * (levels > around - ACTIVE_DB)
         total = window_sums(weights, window)
         mean = window_sums(weights * levels, window) / np.maximum(total, 1e-30)
-        around = np.where(total > 0, np.maximum(mean, whole - SOFTEST_DB), whole - SOFTEST_DB)
+        around = np.where(total > 0, np.maximum(mean, minimum), minimum)
     return around
 
 
-def normalise(values, is_speech, window: int, least_deviation: float = 0.0):
-    """Mean 0 and variance 1 of speech, channel by channel; a constant channel becomes 0.
+def sliding_cmvn(values, is_speech, window: int, min_deviation: float = 0.0):
+    """Mean 0 and variance 1 of the speech around each frame; a constant channel becomes 0.
 
     Where nothing is speech, all is 0.
 
@@ -106,8 +107,8 @@ def normalise(values, is_speech, window: int, least_deviation: float = 0.0):
     is_speech : bool array [frames]
     window : int
         Frames that have a mean and a variance in common.
-    least_deviation : float
-        What varies less is divided by this instead.
+    min_deviation : float
+        Lower bound of the standard deviation that a channel is divided by.
 
     Returns
     -------
@@ -120,7 +121,7 @@ def normalise(values, is_speech, window: int, least_deviation: float = 0.0):
     centred = values - values[is_speech].mean(axis=0, dtype=np.float64)
     variance = np.mean(np.square(centred[is_speech]), axis=0)
 
-    # Around each frame, where the whole, of mean 0 now, counts as some more speech.
+    # Around each frame, where the recording, of mean 0 now, counts as more speech.
     if len(values) > window:
         weight = window * WHOLE_SECONDS / WINDOW_SECONDS
         speech = centred * is_speech[:, None]
@@ -130,7 +131,7 @@ def normalise(values, is_speech, window: int, least_deviation: float = 0.0):
         variance = squares / count - np.square(shift)
         centred -= shift
     deviation = np.sqrt(variance)
-    divisor = np.where(deviation > 1e-6, np.maximum(deviation, least_deviation), np.inf)
+    divisor = np.where(deviation > 1e-6, np.maximum(deviation, min_deviation), np.inf)
     return (centred / divisor).astype(np.float32)
 
 

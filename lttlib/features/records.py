@@ -114,17 +114,17 @@ def _write_split(
     for path in folder.glob(".*.tfrecord.*"):  # of runs that were killed
         path.unlink()
 
-    # Mixed once for all, and cut into shards.
     if untranscribed:
         no_text = {"text": None, "text_problem": None}
         utterances = [replace(utterance, **no_text) for utterance in utterances]
+    # Shuffled once, and cut into shards.
     tasks = [(utterance, speed) for utterance in utterances for speed in speeds]
     random.Random(0).shuffle(tasks)
     plan = shards.plan(
         tasks, folder, config, alphabet, untranscribed=untranscribed, shard_size=shard_size
     )
     stale = [shard for shard in plan if not shard.is_current()]
-    # What is up to date can be read all the while.
+    # If all is up to date, the folder stays readable all the while.
     if stale or len(shards.shard_paths(folder)) > len(plan):
         (folder / VOCABULARY_FILE).unlink(missing_ok=True)
 
@@ -134,24 +134,28 @@ def _write_split(
     bar = progress(total=len(tasks), desc=f"records of {folder.name}", unit="utterance")
     with workers(cores) as pool, bar:
         results = make_examples(tasks, config, alphabet, pool, untranscribed=untranscribed)
+        # Each shard takes its own from it.
         for shard in stale:
             remarks += shards.write(shard, islice(results, len(shard.tasks)), bar)
+    # One warning for all of them.
     if remarks:
         _warn_once(remarks)
 
+    # The folder is finished once the summary is written.
     shards.remove_surplus(folder, len(plan))
     summary = _write_summary(folder, utterances, speeds, alphabet)
     return summary | {"shards_made": len(stale)}
 
 
 def _warn_once(remarks):
-    """Warn of what is to be known of sounds: of the first, and of how many there are."""
+    """Emit one AudioWarning: the first remark and the number of the others."""
     first, *others = sorted(set(remarks))
     warnings.warn(f"{first}; {len(others)} others like it", AudioWarning, stacklevel=3)
 
 
 def _write_summary(folder, utterances, speeds, alphabet) -> dict:
     """Write the files that a folder has beside its shards; the vocabulary marks it as finished."""
+    # Of the stale shards and of those that were up to date.
     indices = [shards.read_index(path) for path in shards.shard_paths(folder)]
     examples = sum(len(index["entries"]) for index in indices)
     seconds = sum(index["seconds"] for index in indices)
@@ -159,18 +163,20 @@ def _write_summary(folder, utterances, speeds, alphabet) -> dict:
     for index in indices:
         rejected += index["rejected"]
 
+    # For the user: what was rejected, and why.
     rejected_path = folder / "rejected.csv"
     header = ["id", "speed", "file", "reason"]
     with atomic_write(rejected_path) as temporary:
         with open(temporary, "w", newline="", encoding="utf-8") as file:
             csv.writer(file).writerows([header, *sorted(rejected)])
 
-    # Of each utterance that is there at one speed at least.
+    # The texts of utterances of which at least one speed was written.
     rejections = Counter(row[0] for row in rejected)
     written = [u for u in utterances if rejections[u.id] < len(speeds)]
     transcripts = {u.id: u.text for u in written if u.text is not None}
     write_json(folder / "transcripts.json", transcripts)
 
+    # Without a single example, the folder stays unfinished.
     if not examples:
         problem = f"none of {len(rejected)} utterances can be used"
         raise RecordsError(problem, path=folder, cure=f"{rejected_path} has the reasons")
@@ -254,12 +260,12 @@ class Records:
     def split_by_shard(self):
         """Yield (hash of its content, its records) for each shard of which something is read."""
         # There are more names than shards where `map` added some.
-        for shard, content in zip(self.shards, self.provenance, strict=False):
+        for shard, content_hash in zip(self.shards, self.provenance, strict=False):
             part = copy.copy(self)
             part.shards = [shard]
-            part.provenance = [content]
+            part.provenance = [content_hash]
             if part.entries:
-                yield content, part
+                yield content_hash, part
 
     def bucket_lengths(self, buckets: int = 8) -> list:
         """The lengths, in frames, that batches are padded to: quantiles of the utterances'."""
@@ -298,6 +304,7 @@ class Records:
         """
         import tensorflow as tf
 
+        # Read once, not in the functions of the dataset.
         lengths = tf.constant(self.bucket_lengths(), tf.int64)
         channels = self.feature_config.channels
         untranscribed = self.untranscribed
@@ -310,10 +317,12 @@ class Records:
                 example["transcribed"] = tf.cast(is_transcribed, tf.float32)
             return example
 
+        # The number of the length that an example is padded to.
         def bucket(example):
             frames = tf.cast(example["feature_lengths"], tf.int64)
             return tf.searchsorted(lengths, [frames], out_type=tf.int64)[0]
 
+        # One batch of the examples of a bucket.
         def pad(number, window):
             shapes = dict.fromkeys(window.element_spec, [])
             shapes |= {"features": [lengths[number], channels], "labels": [None]}
@@ -347,19 +356,21 @@ class Records:
         names = tf.RaggedTensor.from_row_lengths([entry.id for entry in entries], counts)
         data = Dataset.from_tensor_slices((paths, keep, names))
 
+        # First the shards, then the records, each with a seed of its own.
         def shuffled(data, size, purpose):
             if seed is None:
                 return data
             seeds = fold_seeds(seed, epoch, purpose)
             return data.shuffle(size, seeds, reshuffle_each_iteration=False)
 
+        # The records of one shard; a record too few, or too many, is an error.
         def read(path, keep, names):
-            # A record too few, or too many, is an error.
             count = tf.size(names, tf.int64)
             records = TFRecordDataset(path).apply(assert_cardinality(count))
             flags = Dataset.from_tensor_slices(keep)
             ids = Dataset.from_tensor_slices(names)
             rows = Dataset.zip(records, flags, ids)
+            # Skipped here, since a TFRecord file can be read from its start only.
             rows = rows.filter(lambda record, keep, name: keep)
             return rows.map(lambda record, keep, name: (record, name))
 
@@ -386,7 +397,8 @@ class Records:
         except tf.errors.OpError as error:
             if self.errors:
                 raise self.errors[0] from error
-            # Of the network, say, and not of what is read.
+            # Without a graph, `error.op` is None: only the message names the operation that failed.
+            # If it is not the one that reads, the error is of the network, say.
             if "IteratorGetNext" not in str(error):
                 raise
             damaged = self._damaged_shards()
@@ -401,8 +413,8 @@ class Records:
     def _damaged_shards(self):
         """Paths of the shards whose content is not that of their indices."""
         damaged = []
-        for (path, entries), content in zip(self.shards, self.provenance, strict=False):
-            if not shards.verify(path, entries, content):
+        for (path, entries), content_hash in zip(self.shards, self.provenance, strict=False):
+            if not shards.verify(path, entries, content_hash):
                 damaged.append(path)
         return damaged
 

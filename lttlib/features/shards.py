@@ -9,6 +9,7 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
+from lttlib import files
 from lttlib.features.spectral import FeatureConfig
 from lttlib.files import (
     atomic_write,
@@ -99,13 +100,13 @@ class Shard:
             return False
         if len(index["entries"]) + len(index["rejected"]) != len(self.tasks):
             return False
-        if index["contents"] != self.contents():
+        if index["contents"] != self.content_hash():
             return False
         _write_index(self, _with_moved_files(index, self.tasks))
         return True
 
-    def contents(self) -> str:
-        """The same hash as `fingerprint`, but of what the sound files hold, wherever they are."""
+    def content_hash(self) -> str:
+        """Hash like `fingerprint`, but of the bytes of sound files, not their paths and times."""
         rows = []
         for utterance, speed in self.tasks:
             row = _describe_task(utterance, speed) | {"sound": _sound_hash(utterance.audio)}
@@ -119,43 +120,42 @@ def plan(tasks, folder: Path, config, alphabet, *, untranscribed, shard_size) ->
     for start in range(0, len(tasks), shard_size):
         part = tasks[start : start + shard_size]
         path = _shard_path(folder, len(shards))
-        content = fingerprint(part, config, alphabet, untranscribed)
-        shards.append(Shard(path, part, config, alphabet, untranscribed, fingerprint=content))
+        settings = {"config": config, "alphabet": alphabet, "untranscribed": untranscribed}
+        shards.append(Shard(path, part, **settings, fingerprint=fingerprint(part, **settings)))
     return shards
 
 
 def write(shard: Shard, results, bar) -> list:
-    """Write a shard and its index from what `make_examples` yields for its tasks.
-
-    Returns
-    -------
-    list of str: the remarks of examples.
-    """
+    """Write a shard and its index from what `make_examples` yields; return remarks on sounds."""
     import tensorflow as tf
 
     # Without an index, a shard that is begun does not count.
-    index_path = shard.path.with_suffix(".json")
-    index_path.unlink(missing_ok=True)
+    shard.path.with_suffix(".json").unlink(missing_ok=True)
 
+    # What the index says of the examples.
     entries = []
     rejected = []
     remarks = []
     seconds = 0.0
-    digest = hashlib.sha256()
+    digest = hashlib.sha256()  # of the records alone, as `verify` reads them
     with atomic_write(shard.path) as temporary, tf.io.TFRecordWriter(str(temporary)) as writer:
         for (utterance, speed), example, reason in results:
             bar.update()
+            # What cannot be used is listed with the reason.
             if reason:
                 rejected.append([utterance.id, speed, printable(utterance.audio), reason])
                 continue
+            # Written as soon as it is there: no shard is held in memory as a whole.
             record = serialise(example)
             writer.write(record)
             digest.update(record)
             entries.append(_row(example))
             seconds += example["seconds"]
+            # Of channels that are left out.
             if example["remark"]:
                 remarks.append(example["remark"])
 
+    # What `read_index` and `verify` compare with the shard, and what makes it stale.
     index = {
         "bytes": shard.path.stat().st_size,
         "sha256": digest.hexdigest(),
@@ -165,7 +165,7 @@ def write(shard: Shard, results, bar) -> list:
         "entries": entries,
         "rejected": rejected,
     }
-    index |= {"untranscribed": shard.untranscribed, "contents": shard.contents()}
+    index |= {"untranscribed": shard.untranscribed, "contents": shard.content_hash()}
     _write_index(shard, index)
     return remarks
 
@@ -174,7 +174,7 @@ def _write_index(shard, index):
     """Write the index of a shard."""
     # In one order, whether it was read or made.
     index = {name: index[name] for name in sorted(index) if name != "fingerprint"}
-    # Not said of transcribed speech: its indices stay as those of older versions are.
+    # Absent where speech is transcribed: its indices stay as those of older versions are.
     if not index["untranscribed"]:
         del index["untranscribed"]
     # The fingerprint holds times of sound files: within the checksum, it would make that of every
@@ -254,13 +254,13 @@ def parse(record, name, channels):
 def fingerprint(tasks, config, alphabet, untranscribed=False) -> str:
     """Hash of whatever the content of a shard depends on; a sound file by its size and time."""
     # The examples, in their order.
-    described = []
+    task_descriptions = []
     for utterance, speed in tasks:
         description = _describe_task(utterance, speed)
         description["audio"] = str(utterance.audio)
         description["file"] = _size_and_time(utterance.audio)
-        described.append(description)
-    return _hash(described, config, alphabet, untranscribed)
+        task_descriptions.append(description)
+    return _hash(task_descriptions, config, alphabet, untranscribed)
 
 
 def _describe_task(utterance, speed):
@@ -272,7 +272,7 @@ def _describe_task(utterance, speed):
         "text": utterance.text,
         "speed": speed,
     }
-    # Not said of most: their fingerprints stay as those of older versions are.
+    # Absent from most: their fingerprints stay as those of older versions are.
     problem = utterance.problem or utterance.text_problem
     if problem:
         description["problem"] = problem
@@ -295,17 +295,17 @@ def _file_hash(path, size, time):
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _hash(described, config, alphabet, untranscribed) -> str:
-    """Hash of described examples, and of how they are turned into features and labels."""
+def _hash(task_descriptions, config, alphabet, untranscribed) -> str:
+    """Hash of tasks, and of how they are turned into features and labels."""
     content = {
         "format": "shard 1",
         "features": config.to_json(),
         "alphabet": alphabet,
-        "tasks": described,
+        "tasks": task_descriptions,
     }
     if untranscribed:
         content["untranscribed"] = True
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+    return files.fingerprint(json.dumps(content, sort_keys=True).encode())
 
 
 def _size_and_time(path):

@@ -14,12 +14,12 @@ from lttlib import Error
 from lttlib.features.audio import MAX_SAMPLING_RATE
 from lttlib.features.normalisation import (
     FLOOR_DB,
-    LEAST_DEVIATION_DB,
+    MIN_DEVIATION_DB,
     NEAR_SECONDS,
     WINDOW_SECONDS,
     find_speech,
     near_speech,
-    normalise,
+    sliding_cmvn,
 )
 
 FEATURE_KINDS = ("raw", "power", "mfccs")
@@ -102,7 +102,7 @@ class FeatureConfig:
         if self.normalisation == "utterance":
             del fields["normalisation"]
         elif self.kind == "power":
-            fields["least_deviation_db"] = LEAST_DEVIATION_DB
+            fields["least_deviation_db"] = MIN_DEVIATION_DB
         return fields
 
     @classmethod
@@ -111,9 +111,9 @@ class FeatureConfig:
         if not isinstance(fields, dict):
             raise Error(f"features are a JSON object, not {type(fields).__name__}")
         fields = {"normalisation": "utterance"} | fields
-        least = fields.pop("least_deviation_db", None)
+        min_deviation = fields.pop("least_deviation_db", None)
         is_power = (fields.get("kind"), fields["normalisation"]) == ("power", "speech")
-        if is_power and least != LEAST_DEVIATION_DB:
+        if is_power and min_deviation != MIN_DEVIATION_DB:
             cure = "make the records, and the models that read them, again"
             raise Error("power features of a former version, with no least deviation", cure=cure)
         return cls(**_rename(fields, "stride_ms", "frame_shift_ms"))
@@ -130,17 +130,17 @@ class FeatureConfig:
 
     @property
     def frame_samples(self) -> int:
-        """Samples from one frame to the next, and of `raw` those that are called speech at once."""
+        """Frame shift in samples; for `raw` the block size of the speech decision."""
         return round(self.frame_shift_ms * self.sampling_rate / 1000)
 
     @property
     def normalised_frames(self) -> int:
-        """Frames that are normalised alike."""
+        """Length of the normalisation window in frames."""
         return round(1000 * WINDOW_SECONDS / self.frame_shift_ms)
 
     @property
     def near_frames(self) -> int:
-        """Frames on either side of speech that are heard."""
+        """Frames kept unmasked on either side of speech."""
         return round(1000 * NEAR_SECONDS / self.frame_shift_ms)
 
     @property
@@ -163,12 +163,7 @@ def extract(wave: np.ndarray, config: FeatureConfig) -> np.ndarray:
     """Features of one utterance: of its speech, each channel has mean 0 and variance 1.
 
     Neither loudness nor an offset nor the silence around speech, nor noise that is far below it,
-    changes them; see `normalisation`.
-
-    Parameters
-    ----------
-    wave : float array [samples]
-    config : FeatureConfig
+    changes them; see `normalisation`. The wave is a float array [samples].
 
     Returns
     -------
@@ -186,24 +181,26 @@ def extract(wave: np.ndarray, config: FeatureConfig) -> np.ndarray:
     # float32 gets wrong lies far under it.
     power = band_power(wave, config, np.float32)
     level, is_speech = find_speech(power, config.normalised_frames)
-    heard = near_speech(is_speech, config.near_frames)[:, None]
-    gain = (heard / 10 ** (level[:, None] / 10)).astype(np.float32)
+    near_mask = near_speech(is_speech, config.near_frames)[:, None]
+    gain = (near_mask / 10 ** (level[:, None] / 10)).astype(np.float32)
     decibels = 10 * np.log10(gain * power + np.float32(10 ** (-FLOOR_DB / 10)))
-    least = LEAST_DEVIATION_DB if config.kind == "power" else 0.0
-    return normalise(_coefficients(decibels, config), is_speech, config.normalised_frames, least)
+    values = _coefficients(decibels, config)
+    min_deviation = MIN_DEVIATION_DB if config.kind == "power" else 0.0
+    return sliding_cmvn(values, is_speech, config.normalised_frames, min_deviation)
 
 
 def _normalised_wave(wave, config):
     """The features of `raw`: [samples, 1]."""
     if config.normalisation == "utterance":
         return cmvn(wave[:, None])
-    # Whether a sample is speech is decided for all those of a frame together: [blocks, samples].
-    hop = config.frame_samples
-    blocks = np.pad(wave, (0, -len(wave) % hop)).reshape(-1, hop)
+    # Speech is decided block by block, for all samples of a frame: [blocks, samples].
+    size = config.frame_samples
+    blocks = np.pad(wave, (0, -len(wave) % size)).reshape(-1, size)
     _, is_speech = find_speech(np.square(blocks), config.normalised_frames)
-    heard = np.repeat(near_speech(is_speech, config.near_frames), hop)[: len(wave)]
-    is_speech = np.repeat(is_speech, hop)[: len(wave)]
-    return normalise((heard * wave)[:, None], is_speech, config.normalised_frames * hop)
+    near_mask = np.repeat(near_speech(is_speech, config.near_frames), size)[: len(wave)]
+    is_speech = np.repeat(is_speech, size)[: len(wave)]
+    values = (near_mask * wave)[:, None]
+    return sliding_cmvn(values, is_speech, config.normalised_frames * size)
 
 
 def _coefficients(decibels, config):
@@ -294,10 +291,6 @@ def delta(values: np.ndarray, order: int = 1) -> np.ndarray:
     ----------
     values : array [frames, channels]
     order : {1, 2}
-
-    Returns
-    -------
-    array [frames, channels]
     """
     reach = DELTA_WIDTH // 2
     padded = np.pad(values, [(reach, reach), (0, 0)], mode="edge")
@@ -307,7 +300,7 @@ def delta(values: np.ndarray, order: int = 1) -> np.ndarray:
 
 def cmvn(values: np.ndarray) -> np.ndarray:
     """Mean 0 and variance 1 over time, channel by channel; a constant channel becomes 0."""
-    return normalise(values, np.ones(len(values), bool), len(values))
+    return sliding_cmvn(values, np.ones(len(values), bool), len(values))
 
 
 @cache

@@ -7,12 +7,11 @@ import safetensors.numpy
 
 from lttlib import Error
 from lttlib.device.recogniser import Recogniser
-from lttlib.files import atomic_write, fingerprint, parse_json, write_json
+from lttlib.files import atomic_write, damage_errors, fingerprint, parse_json, write_json
 from lttlib.models import packed
-from lttlib.models.model import Model, damage_errors, describe_model, parse_description
+from lttlib.models.model import Model, describe_model, parse_description
 from lttlib.network.convnet import ConvNet, named_variables
 from lttlib.network.distribution import barrier, is_chief
-from lttlib.network.quantization import is_quantized
 from lttlib.training.soft_targets import GuidanceError
 from lttlib.training.teacher import Ensemble, Teacher
 
@@ -58,7 +57,7 @@ def _write_files(folder, model):
 
     network = model.network
     alphabet = model.alphabet
-    if is_quantized(network):
+    if any(layer.quantizers for layer in network.layers):
         path = folder / PACKED_FILE
         packed.save(path, network, model.feature_config, alphabet)
     else:

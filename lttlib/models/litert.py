@@ -26,7 +26,7 @@ QUANTIZATIONS = ("float32", "float16", "dynamic_int8", "int8")
 
 
 def convert(model, path, quantization="float32", waves=(), **metadata) -> int:
-    """Write a model as one .tflite file.
+    """Write a model as one .tflite file, and return its size in bytes.
 
     Parameters
     ----------
@@ -36,21 +36,16 @@ def convert(model, path, quantization="float32", waves=(), **metadata) -> int:
         float16 halves the file and is computed in float32. dynamic_int8 has weights of 8 bits and
         scales the activations of each utterance; int8 has fixed scales, estimated from the waves.
     waves : list of float array [samples]
-        Speech at the rate of the features, such as a hundred training utterances, for int8. Silence
-        is left out; the metadata say how much was listened to.
+        For int8: speech at the sampling rate of the features, such as a hundred training
+        utterances. Silent ones are ignored; the metadata have the number and duration of the rest.
     **metadata
         More metadata of the file, such as the model's name.
-
-    Returns
-    -------
-    int
-        Bytes of the file.
 
     Raises
     ------
     Error
-        If the quantization is unknown, int8 is asked for without speech (or of silence alone), or
-        the model has no alphabet.
+        If the quantization is unknown, int8 has no waves that are not silent, or the model has no
+        alphabet.
     """
     check_letters(model)
     if quantization not in QUANTIZATIONS:
@@ -72,21 +67,10 @@ def convert(model, path, quantization="float32", waves=(), **metadata) -> int:
 
 
 def deploy(folder, model, quantization, waves=(), **metadata) -> dict:
-    """Write a model folder with a .tflite file (see `convert`) instead of weights.
+    """Write a model folder with a .tflite file instead of weights, and return its card.
 
-    Parameters
-    ----------
-    folder : path-like
-        Its name is the model's name.
-    model, quantization, waves
-        As of `convert`.
-    **metadata
-        More entries of the card, such as technique.
-
-    Returns
-    -------
-    dict
-        The card.
+    The name of the folder is that of the model. Model, quantization and waves are those of
+    `convert`; metadata are more entries of the card, such as technique.
     """
     folder = Path(folder)
     (folder / CARD_FILE).unlink(missing_ok=True)
@@ -106,7 +90,7 @@ def _describe(model, quantization, waves) -> dict:
         "form": quantization,
         "features": description["features"],
         "alphabet": description["alphabet"],
-        "context": model.context,
+        "context": model.receptive_field,
         "stride": model.stride,
         "listened": {"utterances": len(waves), "seconds": samples / config.sampling_rate},
         "parameters": model.network.count_params(),
@@ -140,7 +124,7 @@ def _convert_network(model, quantization, waves) -> bytes:
 
 @contextmanager
 def _quiet():
-    """No reports of a conversion: those of Python's part go to absl's logger, others past it."""
+    """Silence the converter: absl's logger, Python's warnings, and stderr of C++."""
     logger = logging.getLogger("absl")
     level = logger.level
     logger.setLevel(logging.ERROR)

@@ -1,13 +1,13 @@
 """A trained network with all that is needed to use it on sound, and its description in files."""
 
 import math
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 
 import numpy as np
 import tensorflow as tf
 
 from lttlib import Error
+from lttlib.device.recogniser import parse_features_and_alphabet
 from lttlib.features.spectral import FeatureConfig
 from lttlib.network.convnet import ConvNet, ConvSpec, receptive_field
 from lttlib.speech.text import ALPHABET
@@ -38,20 +38,14 @@ class Model:
         return math.prod(self.network.spec.strides)
 
     @property
-    def context(self) -> tuple:
+    def receptive_field(self) -> tuple:
         """Frames of features before and after its own that a frame of logits depends on."""
         return receptive_field(self.network.spec)
 
     def logits(self, utterances) -> list:
-        """Logits of utterances, computed in batches of similar length.
+        """Return the logits [frames, classes] of the features [time, channels] of utterances.
 
-        Parameters
-        ----------
-        utterances : list of float32 array [time, channels]
-
-        Returns
-        -------
-        list of float32 array [frames, classes]
+        They are computed in batches of similar length.
         """
         results = [None] * len(utterances)
         order = sorted(range(len(utterances)), key=lambda index: len(utterances[index]))
@@ -95,22 +89,24 @@ def parse_description(description, max_values: int):
     Parameters
     ----------
     description : dict
-        As `describe_model` writes it; it may come from anybody.
+        As `describe_model` writes it; the file may be damaged or hostile.
     max_values : int
         Largest number of values that the file can hold.
 
     Returns
     -------
-    (ConvSpec, FeatureConfig, str)
+    spec : network.ConvSpec
+    feature_config : features.FeatureConfig
+    alphabet : str
     """
     spec = ConvSpec(**description["spec"])
-    feature_config = FeatureConfig.from_json(description["features"])
-    alphabet = description["alphabet"]
-    _check_types(spec, alphabet)
+    sizes = [*spec.filters, *spec.widths, *spec.strides, spec.input_channels, spec.classes]
+    if any(type(size) is not int for size in sizes):  # bool, float or text
+        raise Error(f"the sizes of a network are whole numbers, not those of {spec}")
 
-    letters = set(alphabet)
+    feature_config, alphabet = parse_features_and_alphabet(description)
     classes = spec.classes
-    if alphabet and not len(letters) == len(alphabet) == classes - 1:
+    if alphabet and len(alphabet) != classes - 1:
         raise Error(f"{classes} classes are not the characters {alphabet!r} and the blank")
     channels = feature_config.channels
     if spec.input_channels != channels:
@@ -119,16 +115,6 @@ def parse_description(description, max_values: int):
     if len(spec.filters) > MAX_LAYERS or values > max_values:
         raise Error(f"its network of {values} values is larger than the file")
     return spec, feature_config, alphabet
-
-
-def _check_types(spec, alphabet):
-    """Refuse sizes that are not of type int (bool, float, text) and alphabets that are not text."""
-    sizes = [*spec.filters, *spec.widths, *spec.strides]
-    sizes += [spec.input_channels, spec.classes]
-    if any(type(size) is not int for size in sizes):
-        raise Error(f"the sizes of a network are whole numbers, not those of {spec}")
-    if not isinstance(alphabet, str):
-        raise Error(f"an alphabet is a text of characters, not {alphabet!r}")
 
 
 def count_values(spec) -> int:
@@ -141,17 +127,3 @@ def count_values(spec) -> int:
     if spec.batch_norm:
         total += 4 * sum(spec.filters)
     return total
-
-
-@contextmanager
-def damage_errors(path, problem, cure):
-    """Turn whatever the reading of a damaged or strange file raises into an `Error` that names it.
-
-    That can be an exception of any class: the error of safetensors has no base but Exception, and
-    JSON of other keys and types makes for KeyError, TypeError, OverflowError, MemoryError...
-    """
-    try:
-        yield
-    except Exception as error:
-        problem = f"{problem} ({error!r})"
-        raise Error(problem, path=path, cure=cure) from error

@@ -16,8 +16,14 @@ import tensorflow as tf
 from safetensors import safe_open
 
 from lttlib import Error, ceil_div
-from lttlib.files import atomic_write, parse_json, verify_checksum, with_checksum
-from lttlib.models.model import damage_errors, describe_model, parse_description
+from lttlib.files import (
+    atomic_write,
+    damage_errors,
+    parse_json,
+    verify_checksum,
+    with_checksum,
+)
+from lttlib.models.model import describe_model, parse_description
 from lttlib.network.convnet import ConvNet, named_variables
 from lttlib.network.quantization import (
     LearnedQuantizer,
@@ -35,17 +41,7 @@ TENSORS = {  # in the order of the checksum
 
 
 def pack(codes, bits: int):
-    """Pack codes into as few bytes as they need.
-
-    Parameters
-    ----------
-    codes : int array, each from 0 to 2^bits - 1
-    bits : int
-
-    Returns
-    -------
-    uint8 array [ceil(codes * bits / 8)]
-    """
+    """Pack codes, each from 0 to 2^bits - 1, into a uint8 array [ceil(codes * bits / 8)]."""
     codes = np.asarray(codes).reshape(-1, 1)
     binary = (codes >> np.arange(bits)) & 1
     return np.packbits(binary.astype(np.uint8), bitorder="little")
@@ -59,8 +55,8 @@ def unpack(packed, bits: int, count: int):
     return binary @ place_values
 
 
-def save(path, network, feature_config, alphabet, seed=None) -> int:
-    """Write a model to one file, with the kernels of layers that have a quantizer as codes.
+def save(path, network, feature_config, alphabet, *, stochastic=False, seed=0) -> int:
+    """Write a model to one file, kernels with a quantizer as codes; return its size in bytes.
 
     Parameters
     ----------
@@ -69,15 +65,11 @@ def save(path, network, feature_config, alphabet, seed=None) -> int:
     network : network.ConvNet
     feature_config : features.FeatureConfig
     alphabet : str
-    seed : int, optional
-        Decides the rounding of stochastic quantizers; without it they round to the nearest.
-
-    Returns
-    -------
-    int
-        Bytes of the file.
+    stochastic : bool
+        Let stochastic quantizers round by chance, which `seed` decides, instead of to the nearest.
+    seed : int
     """
-    tensors, quantized = _pack_network(network, seed)
+    tensors, quantized = _pack_network(network, stochastic, seed)
     metadata = describe_model(network.spec, feature_config, alphabet)
     metadata |= {"version": VERSION, "quantized": quantized}
     metadata = with_checksum(metadata, *tensors.values())
@@ -116,7 +108,7 @@ def load(path):
         return network, feature_config, alphabet
 
 
-def _pack_network(network, seed):
+def _pack_network(network, stochastic, seed):
     """Return the tensors of the file, and the settings of the quantizers for `_unpack_kernel`.
 
     The settings are a list of dicts: bits, bucket_size, learned, and the kernels that have them.
@@ -126,18 +118,21 @@ def _pack_network(network, seed):
     count = 0
     for layer in network.layers:
         for name, kernel in layer.kernels.items():
+            # Kernels without a quantizer stay as they are.
             quantizer = layer.quantizers.get(name)
             if not quantizer:
                 parts["floats"].append(np.asarray(kernel).ravel())
                 continue
             # Each kernel has its own seed: else all would be rounded by the same numbers.
-            kernel_seed = None if seed is None else [seed, count]
+            kernel_seed = [seed, count] if stochastic else None
             encoded = quantizer.encode(tf.convert_to_tensor(kernel), kernel_seed)
+            count += 1
+            # Kernels with the same settings share them in the file.
             learned = isinstance(quantizer, LearnedQuantizer)
             settings = _pack_kernel(encoded, learned, parts)
             settings["bucket_size"] = quantizer.bucket_size
             _add_kernel(quantized, settings, kernel.path)
-            count += 1
+        # Behind the kernels of a layer: its bias, gain and shift.
         for values in _fold(layer):
             parts["floats"].append(np.asarray(values))
     tensors = {key: np.concatenate(parts[key]) for key in parts}
@@ -180,7 +175,7 @@ def _pack_kernel(encoded, learned, parts) -> dict:
     bits = len(levels).bit_length() - 1
     codes = encoded.codes.numpy()
 
-    # What the last bucket is filled up with needs no place.
+    # Without the padding of the last bucket.
     count = math.prod(encoded.shape)
     packed = pack(codes.ravel()[:count], bits)
     parts["codes"].append(packed)
@@ -235,7 +230,7 @@ def _unpack_kernel(shape, settings, readers) -> QuantizedTensor:
         raise Error(f"{bits} bits and buckets of {bucket_size} for {count} values")
     bucket_size = min(bucket_size, count)
 
-    # The last bucket is filled up; of what does not matter.
+    # The last bucket is padded, with any values.
     buckets = ceil_div(count, bucket_size)
     codes = np.zeros(buckets * bucket_size, np.int32)
     packed = readers["codes"].take(ceil_div(count * bits, 8))

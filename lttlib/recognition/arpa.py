@@ -57,18 +57,13 @@ def write_arpa(path, model) -> None:
 def read_vocabulary(path) -> list:
     """Return the words of an ARPA file: its 1-grams except <s>, </s> and <unk>.
 
-    Its head and 1-grams are checked. KenLM, which reads the other orders, would reserve memory for
-    as many n-grams as the head claims. Whatever stands before the head is passed over.
+    They are in the order of the file. Its head and 1-grams are checked, and lines before the head
+    are ignored; KenLM reads the other orders.
 
     Parameters
     ----------
     path : path-like
         Plain, or compressed by gzip, bzip2 or xz.
-
-    Returns
-    -------
-    list of str
-        In the order of the file.
 
     Raises
     ------
@@ -98,6 +93,8 @@ def read_vocabulary(path) -> list:
         raise LanguageModelError(
             f"damaged ({error})", path=path, cure="remove it and get it again"
         ) from error
+
+    # It may also end before them, or not be an ARPA file.
     if words is None:
         raise LanguageModelError(
             "no whole ARPA file",
@@ -108,9 +105,10 @@ def read_vocabulary(path) -> list:
 
 
 def read_lexicon(path) -> list:
-    """Return the words of a list, one a line, each alone or with what lists of words add to it.
+    """Return the words of a file with one word per line.
 
-    That may be a count beside it, or its spelling or pronunciation behind it.
+    A line may also have a count before or after the word, or its spelling or pronunciation after
+    it; these are ignored.
 
     Parameters
     ----------
@@ -175,18 +173,21 @@ def _read_unigrams(file, max_count):
             break
         if line.startswith(b"ngram "):
             order, count = map(int, line.removeprefix(b"ngram ").split(b"="))
+            # KenLM would reserve memory for all of them.
             if not 0 <= count <= max_count:
                 raise Error(f"its head lists {count} {order}-grams")
             counts[order] = count
 
-    # The 1-grams, up to the next section.
+    # The 1-grams.
     words = {}
     for line in lines:
+        # At the next section: whether they are as many as the head says.
         if line.startswith(b"\\"):
             count = counts.get(1, len(words))
             if count != len(words):
                 raise Error(f"{len(words)} different 1-grams where its head lists {count}")
             return words
+        # A dictionary keeps their order, and counts a word only once.
         if line:
             words[_parse_unigram(line)] = None
     return None

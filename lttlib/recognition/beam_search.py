@@ -77,7 +77,7 @@ class _BeamSearch:
         ------
         DecodingError, LanguageModelError
             If the classes are not those of the alphabet, a logit is not a number, flashlight-text
-            is missing, a file of the decoder cannot be used, or no text is possible by it.
+            is missing, a file of the decoder cannot be used, or it allows no text.
         """
         search = self._make_search(alphabet)
         lengths = np.asarray(logit_lengths)
@@ -88,7 +88,7 @@ class _BeamSearch:
             # flashlight-text orders equal scores by their place in memory: order them by text.
             hypotheses.sort(key=lambda hypothesis: (-hypothesis.score, hypothesis.text))
             if not hypotheses or hypotheses[0].score == -math.inf:
-                problem = "all that was heard has a probability of 0 in the language model"
+                problem = "every text that fits has a probability of 0 in the language model"
                 raise DecodingError(problem, cure="look at its -inf")
             results.append(hypotheses[: self.top_paths])
         return results
@@ -152,12 +152,12 @@ class BeamSearch(_BeamSearch):
 
 @dataclass(frozen=True)
 class LexiconBeamSearch(_BeamSearch):
-    """The words of a lexicon that sound and language model together find likeliest.
+    """The likeliest words of a lexicon, by the logits and a language model together.
 
-    A callable like `greedy`, with `n_best`. It seeks the text with the greatest
-    ln P(text | sound) + lm_weight * ln P(text) + word_score * words. flashlight-text searches the
-    tree of all spellings, summing over alignments; KenLM reads the language model, once for all
-    decoders with the same files.
+    A callable like `greedy`, with `n_best`. It searches for the text with the greatest
+    ln P(text | sound) + lm_weight * ln P(text) + word_score * (number of words). flashlight-text
+    searches the tree of all spellings, summing over alignments; KenLM reads the language model,
+    once for all decoders with the same files.
 
     Parameters
     ----------
@@ -165,15 +165,15 @@ class LexiconBeamSearch(_BeamSearch):
         ARPA file, also compressed by gzip, bzip2 or xz, or binary file of KenLM.
         `recognition.estimate_ngrams` or the command `ltt lm` make one.
     lexicon : path-like, optional
-        Words to write, one a line, instead of all in the ARPA file. A binary file needs it. Counts,
-        spellings or pronunciations beside the words are passed over.
+        File of the words to write (see `read_lexicon`), instead of all words of the ARPA file. A
+        binary file needs it.
     lm_weight : float
     word_score : float
-        Added for each word: below 0 it makes for fewer and longer words.
+        Added for each word; a negative one gives fewer and longer words.
     beam_width, beam_threshold, top_paths
         As in `BeamSearch`.
     capitals : bool
-        Write the words in capitals, whatever letters model and lexicon have them in.
+        Write the words in capitals, in whatever case the files have them.
     """
 
     lm: str | Path
@@ -193,19 +193,19 @@ class LexiconBeamSearch(_BeamSearch):
                 raise DecodingError(f"{name} must be a finite number, not {value}")
 
     def words(self, alphabet=text.ALPHABET):
-        """Return the words that can be written, and what is left out of the lexicon.
+        """Return the words that can be written, and those of the lexicon that cannot.
 
         Returns
         -------
         words : frozenset of str
-        left_out : list of dict
+        rejected : list of dict
             word and reason of each.
         """
         vocabulary = self._load_vocabulary(alphabet)
-        return frozenset(vocabulary.words), vocabulary.left_out
+        return frozenset(vocabulary.words), vocabulary.rejected
 
     def advice(self, alphabet=text.ALPHABET) -> list[str]:
-        """Return what looks wrong with most of the words: they are in small letters, or unknown."""
+        """Return warnings if most words need `capitals`, or are not in the language model."""
         return self._load_vocabulary(alphabet).advice
 
     def _load_vocabulary(self, alphabet):
@@ -311,8 +311,8 @@ class _Vocabulary(NamedTuple):
     """What a search with a lexicon reads from its files."""
 
     words: list  # as they are written
-    left_out: list  # dicts of word and reason
-    advice: list  # sentences
+    rejected: list  # dicts of word and reason
+    advice: list  # warnings
     lm: Any  # flashlight's KenLM
     trie: Any  # flashlight's tree of the spellings
 
@@ -331,16 +331,17 @@ def _load_vocabulary(alphabet, lm, lexicon, capitals):
 
     # How each word is written, and what the language model calls it.
     pairs = _pair_words(candidates, known, capitals)
-    pairs, left_out = _split_by_spelling(pairs, alphabet)
+    pairs, rejected = _split_by_spelling(pairs, alphabet)
     if not pairs:
         path = lm.path if lexicon is None else lexicon.path
-        raise _no_word_error(path, left_out)
+        raise _no_word_error(path, rejected)
     words = [word for word, _ in pairs]
     names = [name for _, name in pairs]
 
     model = _read_kenlm(lm.path, names)
-    advice = _advise(names, left_out, known, alphabet)
-    return _Vocabulary(words, left_out, advice, model, _make_trie(words, model, alphabet))
+    trie = _make_trie(words, model, alphabet)
+    advice = _advise(names, rejected, known, alphabet)
+    return _Vocabulary(words, rejected, advice, lm=model, trie=trie)
 
 
 def _pair_words(candidates, known, capitals):
@@ -362,23 +363,24 @@ def _pair_words(candidates, known, capitals):
 def _split_by_spelling(pairs, alphabet):
     """Return the pairs whose word the alphabet spells, and the other words with the reason."""
     letters = alphabet.replace(" ", "")
-    spelt, left_out = [], []
+    spelt = []
+    rejected = []
     for word, name in pairs:
         reason = _spelling_problem(word, letters)
         if reason:
-            left_out.append({"word": word, "reason": reason})
+            rejected.append({"word": word, "reason": reason})
         else:
             spelt.append((word, name))
-    return spelt, left_out
+    return spelt, rejected
 
 
-def _advise(names, left_out, known, alphabet):
-    """Return sentences on most words, where capitals would let them be written, or be known."""
+def _advise(names, rejected, known, alphabet):
+    """Return warnings if most words need capitals, or are not in the language model."""
     advice = []
     letters = alphabet.replace(" ", "")
-    raised = [item["word"].upper() for item in left_out]
+    raised = [item["word"].upper() for item in rejected]
     spelt = sum(_spelling_problem(word, letters) is None for word in raised)
-    total = len(names) + len(left_out)
+    total = len(names) + len(rejected)
     if spelt > total / 2:
         problem = f"{spelt:,} of {total:,} words are not in capitals and never written"
         advice.append(f"{problem}; {RAISE}")
@@ -404,11 +406,11 @@ def _spelling_problem(word, letters):
     return None
 
 
-def _no_word_error(path, left_out):
+def _no_word_error(path, rejected):
     example = ""
-    if left_out:
-        word = left_out[0]["word"][:MAX_WORD_LENGTH]
-        example = f" ('{word}': {left_out[0]['reason']})"
+    if rejected:
+        word = rejected[0]["word"][:MAX_WORD_LENGTH]
+        example = f" ('{word}': {rejected[0]['reason']})"
     return DecodingError(
         f"no word in the letters of the model{example}",
         path=path,

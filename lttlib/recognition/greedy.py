@@ -13,7 +13,8 @@ class DecodingError(Error):
 def greedy(logits, logit_lengths, alphabet=text.ALPHABET) -> list[str]:
     """Return the likeliest class of each frame, repeats merged and blanks removed.
 
-    Words are separated by single spaces; spaces at the ends of a text are left out.
+    There is one text per utterance. Words are separated by single spaces; spaces at the ends of a
+    text are removed.
 
     Parameters
     ----------
@@ -21,11 +22,6 @@ def greedy(logits, logit_lengths, alphabet=text.ALPHABET) -> list[str]:
         The blank is the last class.
     logit_lengths : int array [batch]
     alphabet : str
-
-    Returns
-    -------
-    list of str
-        One text per utterance; "" where only blanks win.
     """
     lengths = np.asarray(logit_lengths)
     return [
@@ -43,19 +39,10 @@ def collapse(alignment, alphabet):
 
 
 def timed_words(logits, alphabet, frame_seconds) -> list:
-    """Return the words of `greedy` with the times of their first and last letters.
+    """Return the words of `greedy` for logits [frames, classes], a list of dicts: word, start, end.
 
-    CTC puts a letter where it is sure of it, mostly within its sound.
-
-    Parameters
-    ----------
-    logits : float array [frames, classes]
-    alphabet : str
-    frame_seconds : float
-
-    Returns
-    -------
-    list of dict: word, start, end (seconds)
+    Start and end are the times of the first and last letter in seconds. CTC puts a letter where it
+    is sure of it, mostly within its sound.
     """
     alignment = np.argmax(logits, axis=-1)
     starts_run = np.diff(alignment, prepend=-1) != 0

@@ -71,11 +71,10 @@ class NGrams:
 
 
 def read_sentences(path, alphabet=text.ALPHABET):
-    """Return the sentences of a text file, one a line, in the characters of the alphabet.
+    """Return the sentences of a text file, one per line, in the characters of the alphabet.
 
-    Each line is normalised (`speech.text.normalise`); blank lines are ignored. Ids of utterances
-    are no words: where most lines begin or end with one of their own, they are cut off. <s> and
-    </s> part the sentences of a line.
+    Each line is normalised (`speech.text.normalise`); blank lines are ignored. If most lines begin
+    or end with an utterance id, the ids are removed. <s> and </s> separate the sentences of a line.
 
     Parameters
     ----------
@@ -86,34 +85,40 @@ def read_sentences(path, alphabet=text.ALPHABET):
     Returns
     -------
     sentences : list of str
-    left_out : list of dict
-        file, line (from 1) and reason of every line that cannot be spelt: digits, for example,
-        are read aloud.
+    rejected : list of dict
+        file, line (from 1) and reason of each line that the alphabet cannot spell, for example one
+        with digits.
 
     Raises
     ------
     LanguageModelError
         If the file is damaged, no text, or in another encoding.
     """
+    # Noise can be valid UTF-8.
     characters = read_text(path)
     if not _is_legible(characters):
         cure = "name a text of sentences, one a line"
         raise LanguageModelError("no text, but data", path=path, cure=cure)
+
+    # Without ids: they have digits and would be rejected.
     lines = _cut_ids(characters.split("\n"))
-    sentences, left_out = [], []
+    sentences = []
+    rejected = []
     for number, line in enumerate(lines, 1):
         for part in SENTENCE_MARK.split(line):
+            # What the alphabet cannot spell is no sentence.
             sentence = text.normalise(part)
             reason = None if sentence else "no word"
             try:
                 text.encode(sentence, alphabet)
             except ValueError as error:
                 reason = str(error)
+            # Blank lines, and the ends beyond <s> and </s>, are neither.
             if reason is None:
                 sentences.append(sentence)
             elif part.strip():
-                left_out.append({"file": str(path), "line": number, "reason": reason})
-    return sentences, left_out
+                rejected.append({"file": str(path), "line": number, "reason": reason})
+    return sentences, rejected
 
 
 def _cut_ids(lines):
@@ -238,15 +243,19 @@ def estimate_ngrams(sentences, order=3) -> NGrams:
     _adjust_counts(counts)
     counts[0] = {(UNKNOWN,): 0, **counts[0], (BEGIN,): 0}
 
+    probabilities = []
+    backoffs = {}
+    discounts = []
     # From single words up: each order is interpolated with the one below, and single words
     # with the uniform distribution over all words but <s>.
     lower = {(): 1 / (len(counts[0]) - 1)}
-    probabilities, backoffs, discounts = [], {}, []
     for order_counts in counts:
         discounts.append(_discounts(order_counts.values()))
         lower, gamma = _interpolate(order_counts, discounts[-1], lower)
+        # As an ARPA file has them.
         probabilities.append({ngram: _log10(value) for ngram, value in lower.items()})
         backoffs |= {context: _log10(value) for context, value in gamma.items() if context}
+    # <s> is only ever a context.
     probabilities[0][(BEGIN,)] = LOG10_ZERO
     return NGrams(probabilities, backoffs, discounts)
 
@@ -284,7 +293,8 @@ def _interpolate(counts, discounts, lower):
     `counts` are adjusted, `lower` has the probabilities of the order below.
     """
     discount_of_count = (0.0, *discounts)  # of 0, 1, 2, and 3 or more
-    context_counts, discounted_mass = Counter(), Counter()
+    context_counts = Counter()
+    discounted_mass = Counter()
     for ngram, count in counts.items():
         context_counts[ngram[:-1]] += count
         discounted_mass[ngram[:-1]] += discount_of_count[min(count, 3)]

@@ -23,52 +23,63 @@ RATES = (
 )
 
 
-def evaluate(model, utterances, decoder="greedy", cores=1, normalise=False) -> dict:
+def evaluate(model, utterances, decoder="greedy", cores=1, normalise_transcripts=False) -> dict:
     """Recognise a split and score it.
 
     Parameters
     ----------
     model, utterances, decoder, cores
         As in `transcribe_split`.
-    normalise : bool
+    normalise_transcripts : bool
         Score against the transcripts as `speech.text.normalise` writes them.
 
     Returns
     -------
     dict
-        What `score` returns, and real_time_factor (seconds of processing per second of speech),
-        decoder (its name, or a dict of name and fields), rejected (a list; empty unless an
-        utterance could not be used), normalised (as asked), unwritable (what `unwritable` says of
-        the references) and, if there are any, remarks (a list). A decoder with a lexicon adds
-        out_of_lexicon (percent and words of the references that it cannot write), lexicon_rejected
-        (a list of words that have no spelling) and lexicon_advice (what looks wrong with its words,
-        a list of sentences).
+        What `score` returns, and
+
+        - real_time_factor: processing time divided by the duration of the audio;
+        - decoder: its name, or a dict of name and fields;
+        - rejected, remarks: those of `Transcripts`; remarks only if there are any;
+        - normalised: whether the transcripts were;
+        - unwritable: what the function `unwritable` returns for the references;
+        - with a lexicon also out_of_lexicon (what the function returns), lexicon_rejected (the
+          words that cannot be spelt, and why) and lexicon_advice (the decoder's `advice`).
     """
     check_letters(model)
     if isinstance(decoder, str):
         decoder = make_decoder(decoder)
-    # Before the work: a file that cannot be read is refused at once.
+
+    # The decoder's files are read before the work, so that errors in them come at once.
     words = None
     if isinstance(decoder, LexiconBeamSearch):
         words, lexicon_rejected = decoder.words(model.alphabet)
-    if normalise:
+    # Transcripts with nothing left are rejected below, as missing ones are.
+    if normalise_transcripts:
         utterances = [_normalise_transcript(utterance) for utterance in utterances]
 
+    # Rejected utterances are in no pair, so the references are those of the pairs.
     transcripts = transcribe_split(model, utterances, decoder, cores)
     references = [utterance.text for utterance, _ in transcripts.pairs]
     hypotheses = [hypothesis for _, hypothesis in transcripts.pairs]
     result = score(references, hypotheses)
-    result["real_time_factor"] = transcripts.seconds / transcripts.audio_seconds
-    result["decoder"] = describe_decoder(decoder)
-    result["rejected"] = transcripts.rejected
-    result["normalised"] = normalise
-    result["unwritable"] = unwritable(references, model.alphabet)
+    result |= {
+        "real_time_factor": transcripts.seconds / transcripts.audio_seconds,
+        "decoder": describe_decoder(decoder),
+        "rejected": transcripts.rejected,
+        "normalised": normalise_transcripts,
+        "unwritable": unwritable(references, model.alphabet),
+    }
+
+    # What only some recordings and decoders have.
     if transcripts.remarks:
         result["remarks"] = transcripts.remarks
     if words is not None:
-        result["out_of_lexicon"] = out_of_lexicon(references, words)
-        result["lexicon_rejected"] = lexicon_rejected
-        result["lexicon_advice"] = decoder.advice(model.alphabet)
+        result |= {
+            "out_of_lexicon": out_of_lexicon(references, words),
+            "lexicon_rejected": lexicon_rejected,
+            "lexicon_advice": decoder.advice(model.alphabet),
+        }
     return result
 
 
@@ -80,12 +91,13 @@ def _normalise_transcript(utterance):
 
 
 def unwritable(references, alphabet) -> dict:
-    """Return what no model of this alphabet can write: each such character counts as an error.
+    """Count the characters of the references that are not in the alphabet; each is an error.
 
     Returns
     -------
     dict
-        characters: how many of the references; percent of all; names: how often each, by name.
+        characters: their number; percent: their share of all characters; names: the number of each,
+        by its Unicode name.
     """
     names = text.count_unknown(references, alphabet)
     characters = sum(names.values())
@@ -95,12 +107,12 @@ def unwritable(references, alphabet) -> dict:
 
 
 def out_of_lexicon(references, words) -> dict:
-    """Return what a decoder cannot write that writes these words (a set) only.
+    """Find the words of the references that are not in a set of words, the decoder's lexicon.
 
     Returns
     -------
     dict
-        percent of the words of the references, and words: the distinct ones, sorted.
+        percent: their share of all words of the references; words: a sorted list, each once.
     """
     reference_words = [word for reference in references for word in reference.split()]
     missing = [word for word in reference_words if word not in words]
@@ -113,22 +125,25 @@ def score(references, hypotheses, seed: int = 0) -> dict:
 
     Errors and lengths are summed over the split before they are divided: a mean of the ratios of
     utterances would give short ones too much weight. The intervals are 95 % percentile bootstrap
-    intervals over utterances (Bisani and Ney 2004); a single one has none.
+    intervals over utterances (Bisani and Ney 2004).
 
     Parameters
     ----------
     references, hypotheses : list of str
-        Equally long; a hypothesis may be empty (all deletions), a reference not.
+        As many of each. A hypothesis may be empty (all deletions), a reference may not.
     seed : int
         Of the bootstrap.
 
     Returns
     -------
     dict
-        utterances; LER, WER; LER_ci, WER_ci ([low, high], None for a single utterance);
-        substitutions, deletions, insertions (each a dict with characters and words), which add up
-        to LER and WER; errors and lengths, dicts with characters and words, lists of a number for
-        each utterance.
+        - utterances: their number;
+        - LER, WER: percent;
+        - LER_ci, WER_ci: [low, high] in percent, or None for a single utterance;
+        - substitutions, deletions, insertions: dicts with the keys characters and words; percent
+          of the references' length, which add up to LER and WER;
+        - errors, lengths: dicts with the same keys; lists with the number of errors in each
+          utterance and the length of its reference.
 
     Raises
     ------
@@ -155,11 +170,11 @@ def score(references, hypotheses, seed: int = 0) -> dict:
 
 
 def difference(results, others, rate="LER", seed: int = 0) -> dict:
-    """Return how much less or more the first models err than the others, over the same utterances.
+    """Return the difference of two error rates over the same utterances, with its interval.
 
-    Both sides are scored on one split; each may be several trainings that differ in their seeds.
-    Utterances are drawn with all that was written about them by either side (the paired bootstrap
-    of Bisani and Ney 2004): what is hard for both counts for neither.
+    Each side may be several trainings that differ in their seeds. The interval is that of the
+    paired bootstrap (Bisani and Ney 2004): an utterance is drawn together with the errors of both
+    sides, so that errors which both make in it do not widen the interval.
 
     Parameters
     ----------
@@ -172,14 +187,15 @@ def difference(results, others, rate="LER", seed: int = 0) -> dict:
     Returns
     -------
     dict
-        points: the first rate less the other, in percent; points_ci: its 95 % interval, None for a
-        single utterance; share: the points as a share of the other rate; certain: whether there is
-        an interval, and it is without 0.
+        - points: the rate of `results` minus that of `others`, in percentage points;
+        - points_ci: its 95 % interval [low, high], or None for a single utterance;
+        - share: points divided by the rate of `others`;
+        - certain: whether there is an interval and it excludes 0.
 
     Raises
     ------
     Error
-        If they are not of the same utterances, or were scored before errors were kept.
+        If the utterances differ, or a score is of a former version, without errors.
     """
     units = {name: unit for name, unit, _ in RATES}
     errors, lengths = _pool_runs(results, units[rate])
@@ -187,7 +203,7 @@ def difference(results, others, rate="LER", seed: int = 0) -> dict:
     if lengths != other_lengths:
         raise Error("scored on other utterances: their errors cannot be paired")
 
-    # Errors less, or more, of each utterance; in percent of all that was said.
+    # changes: [utterances], in errors; the rates are in percent of the references' length.
     lengths = np.array(lengths)
     changes = errors - other_errors
     points = 100 * float(changes.sum() / lengths.sum())
@@ -242,7 +258,8 @@ def _check_pairs(references, hypotheses):
 
 def _count_errors(process, references, hypotheses):
     """Return counts of the `KINDS` of errors [utterances, 3], and lengths of references."""
-    counts, lengths = [], []
+    counts = []
+    lengths = []
     for reference, hypothesis in zip(references, hypotheses, strict=True):
         alignment = process(reference, hypothesis)
         counts.append([getattr(alignment, kind) for kind in KINDS])

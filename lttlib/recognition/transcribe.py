@@ -16,11 +16,10 @@ from lttlib.recognition.greedy import greedy
 
 CHUNK_UTTERANCES = 256  # utterances whose features are held at a time
 SURE = 30.0  # logit of a class, beside 0 of all others, that no decoder doubts
-BLOCK_SECONDS = 0.16  # of the logits of a stream that are computed at a time
-# A long file is cut in pauses of at least this length, into parts of at least that.
-PAUSE_SECONDS = 0.2
-PART_SECONDS = 1.5
-BLOCKS_PER_SECOND = 50  # of which it is asked whether they are speech
+BLOCK_SECONDS = 0.16  # duration of the logits that a stream computes at a time
+CUT_PAUSE_SECONDS = 0.2  # least length of a pause in which a long file is cut
+PART_SECONDS = 1.5  # least length of the parts
+BLOCKS_PER_SECOND = 50  # blocks of samples that are speech, or none
 
 
 def transcribe(model, path, decoder=greedy) -> str:
@@ -48,9 +47,9 @@ def transcribe(model, path, decoder=greedy) -> str:
 def file_logits(model, path):
     """Return the logits of a sound file: float32 array [frames, classes].
 
-    One that is longer than the window of the normalisation is cut in its pauses
-    (`split_at_pauses`), and each part is heard by itself, as another voice may speak there. Where
-    it was cut, a space stands. Memory does not grow with the file.
+    A file longer than the window of the normalisation is cut in its pauses (`split_at_pauses`).
+    Each part is normalised and recognised by itself, since another voice may speak there, and the
+    parts are joined by spaces. No more of the sound than a window is in memory at a time.
     """
     check_letters(model)
     config = model.feature_config
@@ -59,25 +58,27 @@ def file_logits(model, path):
         (logits,) = logits_of(model, [extract(wave, config)])
         return logits
 
-    unit = config.hop_length * model.stride  # samples of a frame of logits
+    # Parts of a longer file, cut between frames of logits.
+    unit = config.hop_length * model.stride  # samples from one frame of logits to the next
     pieces = stream_audio(path, config.sampling_rate)
     blocks = []
-    lengths = []
+    lengths = []  # in frames of logits
     for part in split_at_pauses(pieces, config.sampling_rate, unit):
         (logits,) = logits_of(model, [extract(part, config)])
         blocks.append(logits)
         lengths.append(len(part) // unit)
 
-    # But for `raw`, a part has a frame too many: that of its end. Of the last two a letter stays,
-    # and the next part begins with a space, unless it begins with a letter.
+    # The logits of a space: [classes].
     blank = len(model.alphabet)
     space = np.zeros(blank + 1, np.float32)
     space[model.alphabet.find(" ")] = SURE  # the blank, if there is no space
     for number, frames in enumerate(lengths[:-1]):
+        # Except for `raw`, a part has one frame too many: of the last two a letter is kept.
         logits = blocks[number]
         if len(logits) > frames and logits[frames - 1].argmax() == blank:
             logits[frames - 1] = logits[frames]
         blocks[number] = logits[:frames]
+        # The next part begins with a space, unless it begins with a letter.
         first = blocks[number + 1][0]
         if first.argmax() == blank:
             first[:] = space
@@ -87,8 +88,8 @@ def file_logits(model, path):
 def split_at_pauses(pieces, sampling_rate: int, unit: int = 1):
     """Cut a long recording in the middle of its pauses.
 
-    Where nobody pauses for as long as the window of the normalisation, it is cut where it is
-    softest, in the second half of that window.
+    Where there is no pause within the window of the normalisation, it is cut at the lowest power in
+    the second half of that window.
 
     Parameters
     ----------
@@ -112,12 +113,12 @@ def split_at_pauses(pieces, sampling_rate: int, unit: int = 1):
             *parts, wave = np.split(wave, _cuts(wave[:window], sampling_rate, unit))
             yield from parts
 
-    # What remains may have pauses, too, but has to be cut nowhere.
+    # The rest is no longer than the window: cut only in pauses.
     yield from np.split(wave, _cuts(wave, sampling_rate, unit, must_cut=False))
 
 
 def _cuts(wave, sampling_rate, unit, must_cut=True):
-    """Samples before which a wave is cut."""
+    """Return the samples before which a wave is cut."""
     length = sampling_rate // BLOCKS_PER_SECOND
     blocks = wave[: len(wave) // length * length].reshape(-1, length)
     power = np.square(blocks - wave.mean()).mean(axis=1, keepdims=True)
@@ -125,10 +126,10 @@ def _cuts(wave, sampling_rate, unit, must_cut=True):
         return []
     _, is_speech = find_speech(power, len(power))
 
-    # Each run of blocks that are no speech: its first, and the one after its last.
+    # Each run of blocks that are no speech: its first block, and the one after its last.
     edges = np.flatnonzero(np.diff(is_speech, prepend=True, append=True))
     pauses = edges.reshape(-1, 2)
-    pauses = pauses[np.diff(pauses)[:, 0] >= PAUSE_SECONDS * BLOCKS_PER_SECOND]
+    pauses = pauses[np.diff(pauses)[:, 0] >= CUT_PAUSE_SECONDS * BLOCKS_PER_SECOND]
     cuts = [0]
     for middle in pauses.mean(axis=1) * length:
         cut = int(middle) // unit * unit
@@ -158,10 +159,10 @@ def transcribe_features(model, features, decoder=greedy) -> str:
 
 
 def logits_of(model, utterances) -> list:
-    """Return the logits of features [time, channels] of utterances: blanks if nothing was heard.
+    """Return the logits of features [time, channels] of utterances; blanks for silence alone.
 
-    A network knows only what speech is like, and silence beside it; it may see letters in features
-    that are 0 throughout (see `features.normalise`).
+    The features of silence are 0 throughout (see `features.sliding_cmvn`). A network is not trained
+    on these, and may write letters.
     """
     logits = model.logits(utterances)
     for features, rows in zip(utterances, logits, strict=True):
@@ -174,9 +175,10 @@ def logits_of(model, utterances) -> list:
 class LogitStream:
     """Logits of a sound that grows.
 
-    A block of frames is computed once all has been heard that it depends on: the right half of the
-    network's receptive field, and what the features look ahead. The features of each block are
-    normalised by the last seconds that were heard then, as those of a recording of this length are.
+    A block of frames is computed once all samples that it depends on have come: those of the right
+    half of the network's receptive field, and those that the features look ahead. The features of a
+    block are normalised by the last samples before its computation, as many as the window of the
+    normalisation has.
 
     Parameters
     ----------
@@ -184,8 +186,8 @@ class LogitStream:
     block_seconds : float
         Longer blocks come later and cost less.
     ahead_seconds : float
-        What is heard beyond a block, if that is more than it depends on: with it the window that
-        decides the normalisation lies around the block.
+        Least time after a block that is awaited: so that the window of the normalisation lies
+        around the block.
 
     Attributes
     ----------
@@ -198,28 +200,32 @@ class LogitStream:
     def __init__(self, model, block_seconds=BLOCK_SECONDS, ahead_seconds=0.0):
         config = model.feature_config
         self.model = model
-        self.stride = model.stride
-        self.left, self.right = model.context
+        self.stride = model.stride  # feature frames to a logit frame
+        self.left, self.right = model.receptive_field  # feature frames
         self.frame_seconds = self.stride * config.frame_period_ms / 1000
-        self.block = max(1, round(block_seconds / self.frame_seconds))
+        self.block = max(1, round(block_seconds / self.frame_seconds))  # logit frames
 
-        # In frames of features, and beyond the last of them in samples.
-        ahead = round(1000 * ahead_seconds / config.frame_period_ms)
-        self.ahead = max(self.right, ahead) + (DELTA_WIDTH // 2 if config.kind == "mfccs" else 0)
-        self.half_window = 1 if config.kind == "raw" else config.n_fft // 2
-        self.window = round(WINDOW_SECONDS * config.sampling_rate)
+        # Feature frames after the last one of a block, and samples after the centre of a frame.
+        ahead = max(self.right, round(1000 * ahead_seconds / config.frame_period_ms))
+        deltas = DELTA_WIDTH // 2 if config.kind == "mfccs" else 0
+        self.ahead = ahead + deltas  # feature frames
+        self.half_window = 1 if config.kind == "raw" else config.n_fft // 2  # samples
+        self.window = round(WINDOW_SECONDS * config.sampling_rate)  # samples
 
-        # The samples that are still needed, and the number of the first of them.
-        self.wave = np.zeros(0, np.float32)
-        self.start = 0
-        self.frames = 0
+        self.wave = np.zeros(0, np.float32)  # samples that are still needed
+        self.start = 0  # samples before them
+        self.frames = 0  # logit frames
 
     @property
     def latency(self) -> float:
-        """Seconds from a sound to the block that it is in the last frame of."""
+        """Worst-case delay in seconds from a sample to its block of logits.
+
+        It is that of the block's first frame.
+        """
         config = self.model.feature_config
-        frames = self.ahead + (self.block - 1) * self.stride
-        return frames * config.frame_period_ms / 1000 + self.half_window / config.sampling_rate
+        feature_frames = self.ahead + (self.block - 1) * self.stride
+        seconds = feature_frames * config.frame_period_ms / 1000
+        return seconds + self.half_window / config.sampling_rate
 
     def accept_waveform(self, samples, last=False):
         """Take the next samples and return the logits that they complete.
@@ -229,7 +235,7 @@ class LogitStream:
         samples : array [any number]
             At the sampling rate of the features.
         last : bool
-            No more will come: zeros complete what remains.
+            No more will come: zeros complete the last block.
 
         Returns
         -------
@@ -237,39 +243,43 @@ class LogitStream:
         """
         self.wave = np.concatenate([self.wave, np.asarray(samples, np.float32)])
         blocks = [np.zeros((0, len(self.model.alphabet) + 1), np.float32)]
-        heard = self.start + len(self.wave)
-        while self._last_sample(self.frames + self.block) <= heard:
+        samples_received = self.start + len(self.wave)
+        while self._samples_needed(self.frames + self.block) <= samples_received:
             end = self.frames + self.block
-            blocks.append(self._compute_block(end, self._last_sample(end)))
-        if last and heard:
-            hop = self.model.feature_config.hop_length
-            features = heard if hop == 1 else 1 + heard // hop
-            blocks.append(self._compute_block(ceil_div(features, self.stride), heard))
+            blocks.append(self._compute_block(end, self._samples_needed(end)))
+        if last and samples_received:
+            hop_length = self.model.feature_config.hop_length
+            feature_frames = samples_received // hop_length
+            if hop_length > 1:  # one more is centred on the end
+                feature_frames += 1
+            end = ceil_div(feature_frames, self.stride)
+            blocks.append(self._compute_block(end, samples_received))
         return np.concatenate(blocks)
 
-    def _last_sample(self, end):
-        """Samples that must have been heard for the logits before frame `end`."""
-        features = (end - 1) * self.stride + self.ahead
-        return features * self.model.feature_config.hop_length + self.half_window
+    def _samples_needed(self, end):
+        """Return how many samples must have come for the logits before logit frame `end`."""
+        feature_frames = (end - 1) * self.stride + self.ahead
+        return feature_frames * self.model.feature_config.hop_length + self.half_window
 
-    def _compute_block(self, end, heard):
-        """Logits from the next frame to frame `end`, from so many samples."""
-        hop = self.model.feature_config.hop_length
-        features = extract(self.wave[: heard - self.start], self.model.feature_config)
+    def _compute_block(self, end, samples):
+        """Return the logits from the next logit frame to frame `end`, from so many samples."""
+        hop_length = self.model.feature_config.hop_length
+        features = extract(self.wave[: samples - self.start], self.model.feature_config)
 
-        # As many features as the receptive fields need: numbered from the start of the window.
-        first = self.start // hop
-        begin = max(first, (self.frames - ceil_div(self.left, self.stride)) * self.stride)
-        needed = (end - 1) * self.stride + self.right + 1
-        (logits,) = logits_of(self.model, [features[begin - first : needed - first]])
-        offset = begin // self.stride
+        # The feature frames of the receptive fields; they begin with one of a logit frame.
+        first = self.start // hop_length  # feature frames before `features`
+        first_logit = self.frames - ceil_div(self.left, self.stride)  # logit frames
+        begin = max(first, first_logit * self.stride)
+        end_feature = (end - 1) * self.stride + self.right + 1
+        (logits,) = logits_of(self.model, [features[begin - first : end_feature - first]])
+        offset = begin // self.stride  # logit frames
         block = logits[self.frames - offset : end - offset]
         self.frames = end
 
-        # What the next block needs; a window begins with a frame of logits.
-        unit = hop * self.stride
-        context = (end * self.stride - self.left) * hop
-        start = min(heard - self.window, context) // unit * unit
+        # Samples that no later block needs go; the others begin with a logit frame.
+        unit = hop_length * self.stride
+        first_needed = (end * self.stride - self.left) * hop_length
+        start = min(samples - self.window, first_needed) // unit * unit
         if start > self.start:
             self.wave = self.wave[start - self.start :]
             self.start = start
@@ -277,7 +287,7 @@ class LogitStream:
 
 
 def real_time_factor(model, wave, repeats=9) -> dict:
-    """Measure the time per second of speech: features, network and greedy decoding of a wave.
+    """Measure the real-time factor of a wave: processing time divided by its duration.
 
     Parameters
     ----------
@@ -290,7 +300,7 @@ def real_time_factor(model, wave, repeats=9) -> dict:
     Returns
     -------
     dict
-        features, network and total: seconds of processing per second of speech.
+        The factors of features, network and total, which includes greedy decoding.
     """
     measurements = []
     for _ in range(repeats):
@@ -315,15 +325,15 @@ class SplitLogits:
     ----------
     alphabet : str
     utterances : list of speech.Utterance
-        Those that can be scored, in the order given.
+        All that can be scored, in the order given.
     logits : list of float32 array [frames, classes]
     rejected : list of dict
-        id, file and reason of what cannot be scored: unreadable sound, or no transcript. Nothing
-        else is left out; silence, for example, is scored.
+        id, file and reason of each utterance that cannot be scored, since its sound cannot be read
+        or it has no transcript. Silence is scored.
     remarks : list of str
-        What is to be known of recordings that are scored: channels that were left out.
+        Remarks on recordings that are scored, such as channels that were ignored.
     seconds, audio_seconds : float
-        Time for features and network, and length of the speech.
+        Time for features and network, and duration of the audio.
     """
 
     alphabet: str
@@ -346,7 +356,7 @@ class Transcripts:
     rejected, remarks : list
         As in `SplitLogits`.
     seconds, audio_seconds : float
-        Time for features, network and decoder, and length of the speech.
+        Time for features, network and decoder, and duration of the audio.
     """
 
     pairs: list
@@ -387,7 +397,7 @@ def compute_logits(model, utterances, cores=1) -> SplitLogits:
 
 
 def _nothing_usable(rejected):
-    """The error for a split of which this is all."""
+    """The error for a split without a usable utterance; `rejected` is the whole list."""
     if not rejected:
         return Error("no utterance can be used, since there is none")
     first = rejected[0]
@@ -397,7 +407,7 @@ def _nothing_usable(rejected):
 
 
 def _add_utterances(split, utterances, config, pool):
-    """Enter utterances into a split, and return the features of those that can be used."""
+    """Add utterances to a split, and return the features of the usable ones."""
     features = []
     tasks = [(utterance, 1.0) for utterance in utterances]
     for (utterance, _), example, reason in make_examples(tasks, config, pool=pool):

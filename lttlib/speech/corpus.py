@@ -150,12 +150,12 @@ def synthesise_corpus(root, minutes=None, speakers=None, seed=0):
         return root
     with lock(root):
         if _read_description(root) not in same:  # another process may have made it by now
-            _synthesise(root, description, minutes, speakers, seed)
+            _synthesise(root, description)
     return root
 
 
-def _synthesise(root, description, minutes, speakers, seed):
-    """Make a corpus at `root`, which is locked."""
+def _synthesise(root, description):
+    """Make the described corpus at `root`, which is locked."""
     if root.exists():
         problem = f"holds something else than {description}"
         raise CorpusError(problem, path=root, cure=ELSEWHERE)
@@ -163,8 +163,9 @@ def _synthesise(root, description, minutes, speakers, seed):
     # The corpus is moved to its place when it is whole.
     with temporary_folder(os.path.realpath(root)) as temporary:
         folder = temporary / "corpus"
-        for split in minutes:
-            recordings = synthesis.synthesise(split, minutes[split], speakers[split], seed)
+        for split, minutes in description["minutes"].items():
+            speakers = description["speakers"][split]
+            recordings = synthesis.synthesise(split, minutes, speakers, description["seed"])
             _write_split(folder / split, split, recordings)
         (folder / DESCRIPTION_FILE).write_text(json.dumps(description))
         folder.rename(os.path.realpath(root))  # where it leads to, as a link

@@ -23,14 +23,7 @@ def download_file(url, path, known_hash=None):
 
     An interrupted download stays as `<path>.part`; the next call continues it, or starts again
     where the server cannot. Where no hash is published, that of the first download is kept as
-    `<path>.sha256` and is required from then on.
-
-    Parameters
-    ----------
-    url : str
-    path : Path
-    known_hash : str or None
-        "md5:..." or "sha256:..." of the whole file.
+    `<path>.sha256` and is required from then on. `known_hash` is "md5:..." or "sha256:...".
 
     Returns
     -------
@@ -50,6 +43,7 @@ def download_file(url, path, known_hash=None):
     hash_path = _hash_path(path)
     if known_hash is None and hash_path.exists():
         known_hash = _read_hash(hash_path)
+
     # pooch verifies the hash and moves the file to its place, but cannot continue a download.
     part = path.with_name(f"{path.name}.part")
 
@@ -57,15 +51,18 @@ def download_file(url, path, known_hash=None):
         _download_rest(url, part)
         part.replace(output_path)
 
+    # Its errors as ours, with what to do about them.
     try:
         with lock(path):
             pooch.retrieve(url, known_hash, path.name, path.parent, downloader=resume)
     except requests.RequestException as error:
         problem = f"the download of {url} stopped ({error})"
         raise ArchiveError(problem, path=path, cure="run it again, it continues") from error
-    except ValueError as error:
+    except ValueError as error:  # another hash
         cure = f"run it again; a second failure means that {url} has changed"
         raise ArchiveError(str(error).rstrip("."), path=path, cure=cure) from error
+
+    # For the next download.
     if known_hash is None:
         hash_path.write_text(f"sha256:{pooch.file_hash(str(path))}\n")
     return path

@@ -139,8 +139,8 @@ def _speak(library, text):
     """Speak a text to the callback, or exit if it cannot be spoken."""
     data = text.encode()
     size = ctypes.c_size_t(len(data) + 1)
-    stretch = (FIRST, CHARACTERS, LAST)
-    if library.espeak_Synth(data, size, *stretch, UTF8, None, None):
+    arguments = (data, size, FIRST, CHARACTERS, LAST, UTF8, None, None)
+    if library.espeak_Synth(*arguments):
         sys.exit(f"cannot speak {text!r}")
 
 

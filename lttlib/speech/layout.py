@@ -97,10 +97,7 @@ def read_corpus(root, splits):
     A split is matched by the names of the folders directly in `root`: "dev-clean" is that folder,
     "dev" merges every folder that is "dev" or begins with "dev-".
 
-    Parameters
-    ----------
-    root : path-like
-    splits : str or list of str
+    `splits` is one name or a list of names.
 
     Returns
     -------
@@ -155,30 +152,35 @@ def _missing_split(root, split):
 
 def _read_split(folders, split):
     """List the utterances in the folders of one split, sorted by id."""
+    # Recordings and lines of transcripts; errors by the path of what cannot be read.
     problems = {}
     recordings = []
     lines = []
     for chapter in _list_chapters(folders, problems):
         paths = _list_folder(chapter, problems)
         transcripts = [path for path in paths if _is_transcript(path)]
+        # Transcripts of one chapter may be several.
         chapter_lines = []
         for path in transcripts:
             chapter_lines += _read_transcript(path, problems)
+        # A line may name a file in full, whatever its suffix.
         names = {line.name for line in chapter_lines}
         sounds = [path for path in paths if _is_sound(path, names)]
         recordings += _drop_second_files(sounds, problems)
         lines += chapter_lines
 
-    # Of each utterance: its id in its folder, a file, and what else is known of it.
+    # An utterance of each recording.
     lines_of, others = _match(lines, recordings)
     utterances = []
     for path in recordings:
         text, problem = _choose_text(path, lines_of[path])
         utterances.append(_make_utterance(_stem(path), split, path, text, text_problem=problem))
+    # And of each line without a recording, and of each error.
     utterances += _make_missing(others, split)
     for path, error in problems.items():
         utterances.append(_make_utterance(path.name, split, path, None, problem=str(error)))
 
+    # Ids are unique in the end.
     if not utterances:
         cure = "put it in the LibriSpeech layout"
         raise CorpusError("holds no <speaker>/<chapter>/<id>.flac", path=folders[0], cure=cure)
@@ -188,7 +190,7 @@ def _read_split(folders, split):
 def _list_chapters(folders, problems):
     """Yield the folders of chapters, each once, though links may lead to it from elsewhere."""
     known = set()
-    # Two levels down; where there is a choice, a link is not what its folder is known by.
+    # Real folders before symlinks, so that a chapter reached by both keeps its real path.
     for _ in range(2):
         paths = []
         for folder in sorted(folders, key=os.path.islink):
@@ -310,19 +312,23 @@ def _match(lines, recordings):
         keys.remove(_name_anywhere)
         keys.remove(_loose_anywhere)
 
+    # By one key after the other, until each line has its recording.
     lines_of = defaultdict(list)
     for key in keys:
         if not lines:
             break
+        # The recordings without a line so far, by this key.
         index = defaultdict(list)
         for path, stem in zip(recordings, stems, strict=True):
             if path not in lines_of:
                 index[key(path.parent, stem, [*path.parent.parts, stem])].append(path)
+        # A line with just one of them is of that one.
         others = []
         for line in lines:
             paths = index.get(key(line.folder, line.name, _split_name(line.name)), ())
             if len(paths) == 1:
                 lines_of[paths[0]].append(line)
+            # Of none, or of several: left for the next key.
             else:
                 others.append(line)
         lines = others
@@ -340,8 +346,8 @@ def _loosen(parts):
     return tuple(unicodedata.normalize("NFC", part.casefold()) for part in parts)
 
 
-# Keys by which a line and a recording are the same: of the folder of either, of its name as it
-# stands there, and of the parts of its path.
+# Match keys, strictest first: a line and a recording match if the key function gives equal values.
+# It is called with the folder of either, its name as written there, and the parts of its path.
 
 
 def _name_here(folder, name, parts):
@@ -389,20 +395,24 @@ def _choose_text(recording, lines):
 
 def _make_missing(lines, split):
     """List the utterances of lines without a recording."""
+    # Lines with one name in one chapter are one utterance.
     lines_of = defaultdict(list)
     for line in lines:
         lines_of[line.folder, line.name].append(line)
     utterances = []
     for (folder, name), same in lines_of.items():
+        # The file that should be there.
         has_suffix = os.path.splitext(name)[1].lower() in AUDIO_SUFFIXES
         audio = folder / (name if has_suffix else f"{name}.flac")
         problem = None
+        # A name that no file in the chapter could have.
         if os.path.basename(name) != name or not name.isprintable():
             audio = same[0].transcript
             problem = f"line {same[0].number}: no recording is called {name!r}"
             cure = "write the name of a file without its suffix"
             problem = str(CorpusError(problem, path=audio, cure=cure))
             name = ascii(name)[1:-1]
+        # The file that is missing is the problem, or that the lines differ.
         text, text_problem = _choose_text(audio, same)
         utterance = _make_utterance(
             name, split, audio, text, problem=problem, text_problem=text_problem
@@ -413,7 +423,7 @@ def _make_missing(lines, split):
 
 def _make_utterance(name, split, audio, text, **problems):
     speaker = printable(audio.parts[-3])
-    return Utterance(printable(name), speaker, split, audio, text, **problems)
+    return Utterance(printable(name), speaker, split, audio, text=text, **problems)
 
 
 def _qualify_ids(utterances):

@@ -82,10 +82,7 @@ GRAMMAR = {
     "how": "slowly | softly | clearly | quickly | with joy",
     "unit": "word | letter | sound | question",
 }
-PHRASES = {
-    name: [" ".join(phrase.split()) for phrase in phrases.split("|")]
-    for name, phrases in GRAMMAR.items()
-}
+PHRASES = {name: " ".join(text.split()).split(" | ") for name, text in GRAMMAR.items()}
 SLOT = re.compile(r"\{(\w+)\}")
 MIN_WORDS, MAX_WORDS = 3, 9
 MAY_REPEAT = ("the", "a", "to")
@@ -97,17 +94,9 @@ def split_of(sentence):
 
 
 def sample_sentence(split, generator):
-    """Draw a sentence of 3 to 9 words that belongs to `split`.
+    """Draw a sentence of 3 to 9 words that belongs to `split`, without punctuation.
 
-    Parameters
-    ----------
-    split : {"train", "dev", "test"}
-    generator : numpy.random.Generator
-
-    Returns
-    -------
-    str
-        Words separated by single spaces, without punctuation but for apostrophes.
+    The generator is one of numpy. Words are separated by single spaces; apostrophes stay.
     """
     while True:
         sentence = _fill("{sentence}", generator)
@@ -246,9 +235,9 @@ def say(sentences, split="test", seed=0):
 
 def _voice_names(split, count, generator):
     """Draw `count` different voices: accents and variants as espeak-ng names them."""
-    most = len(VARIANTS[split]) * len(ACCENTS)
-    if not 1 <= count <= most:
-        raise CorpusError(f"{split} has 1 to {most} voices, not {count}")
+    available = len(VARIANTS[split]) * len(ACCENTS)
+    if not 1 <= count <= available:
+        raise CorpusError(f"{split} has 1 to {available} voices, not {count}")
     variants = generator.permutation(VARIANTS[split])
     accents = generator.permutation(ACCENTS)
     names = []

@@ -46,16 +46,7 @@ def _normalise_character(character):
 
 
 def encode(text, alphabet=ALPHABET):
-    """Return the classes of the characters of `text`.
-
-    Parameters
-    ----------
-    text : str
-    alphabet : str
-
-    Returns
-    -------
-    list of int [chars]
+    """Return the classes of the characters of `text`, a list of int [chars].
 
     Raises
     ------
@@ -76,17 +67,9 @@ def _quote(character):
 
 
 def count_unknown(texts, alphabet=ALPHABET) -> dict:
-    """Return how often each character stands in texts that is not in the alphabet.
+    """Count the characters of texts that are not in the alphabet, the most frequent first.
 
-    Parameters
-    ----------
-    texts : list of str
-    alphabet : str
-
-    Returns
-    -------
-    dict, str -> int
-        By code point and name, "U+2019 RIGHT SINGLE QUOTATION MARK"; the most frequent first.
+    The keys are code point and name, "U+2019 RIGHT SINGLE QUOTATION MARK".
     """
     counts = Counter("".join(texts))
     unknown = {}
@@ -98,16 +81,7 @@ def count_unknown(texts, alphabet=ALPHABET) -> dict:
 
 
 def decode(labels, alphabet=ALPHABET):
-    """Return the text of the classes `labels`, the inverse of `encode`.
-
-    Parameters
-    ----------
-    labels : sequence of int [chars]
-    alphabet : str
-
-    Returns
-    -------
-    str
+    """Return the text of the classes `labels` [chars], the inverse of `encode`.
 
     Raises
     ------
@@ -121,18 +95,10 @@ def decode(labels, alphabet=ALPHABET):
 
 
 def min_ctc_frames(labels):
-    """Return the least number of output frames with which CTC can spell `labels`.
+    """Return the minimum number of output frames with which CTC can spell `labels` [chars].
 
     One frame per label, and one more for the blank that must separate two equal neighbours
     (Graves et al., 2006, section 3).
-
-    Parameters
-    ----------
-    labels : sequence of int [chars]
-
-    Returns
-    -------
-    int
     """
     repeats = sum(int(label == following) for label, following in itertools.pairwise(labels))
     return len(labels) + repeats

@@ -148,7 +148,7 @@ def rewritten(network, text, path, compression=zipfile.ZIP_STORED, name=METADATA
 
 
 def metadata_with(name=METADATA_FILE, **changes):
-    """A file with other metadata, sealed as if it had been written so."""
+    """A file with other metadata, and a valid checksum."""
 
     def damage(workspace):
         path = workspace / DEPLOYED
@@ -195,18 +195,25 @@ BAD_DEPLOYED = [
     ("deployed cut", series(DEPLOYED, cuts(40)), recognise, Error, DEPLOY),
     ("deployed flipped bits", network_flips, recognise, Error, DEPLOY),
     ("deployed empty", content(DEPLOYED, b""), recognise, Error, DEPLOY),
-    ("deployed with another network", change(DEPLOYED, lambda whole: whole[4:]), recognise, Error,
+    ("deployed with another network", change(DEPLOYED, lambda data: data[4:]), recognise, Error,
      DEPLOY),
-    ("deployed without facts", metadata_with(name="other.json"), recognise, Error, DEPLOY),
+    ("deployed without metadata", metadata_with(name="other.json"), recognise, Error, DEPLOY),
     ("deployed damaged archive", change(DEPLOYED, replaced("PK\1\2", "PK\1\3")), recognise, Error,
      DEPLOY),
-    ("deployed facts are a list", metadata_of("[1]"), recognise, Error, DEPLOY),
-    ("deployed facts nested without end", metadata_of(DEEP), recognise, Error, DEPLOY),
-    ("deployed facts of megabytes", metadata_of_megabytes, recognise, Error, DEPLOY),
+    ("deployed metadata are a list", metadata_of("[1]"), recognise, Error, DEPLOY),
+    ("deployed metadata nested without end", metadata_of(DEEP), recognise, Error, DEPLOY),
+    ("deployed metadata of megabytes", metadata_of_megabytes, recognise, Error, DEPLOY),
     ("deployed without features", metadata_with(features=None), recognise, Error, DEPLOY),
     ("deployed features of other channels", metadata_with(features={"n_mfcc": 12}), recognise,
      Error, DEPLOY),
     ("deployed alphabet of other classes", metadata_with(alphabet="AB"), recognise, Error, DEPLOY),
+    ("deployed alphabet is a list", metadata_with(alphabet=[*ALPHABET]), recognise, Error, DEPLOY),
+    ("deployed alphabet of one letter", metadata_with(alphabet="A" * 28), recognise, Error,
+     DEPLOY),
+    ("deployed stride of none", metadata_with(stride=0), recognise, Error, DEPLOY),
+    ("deployed stride is a text", metadata_with(stride="6"), recognise, Error, DEPLOY),
+    ("deployed context of one side", metadata_with(context=[7]), recognise, Error, DEPLOY),
+    ("deployed context below 0", metadata_with(context=[-1, 7]), recognise, Error, DEPLOY),
 ]
 # fmt: on
 

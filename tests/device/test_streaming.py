@@ -1,4 +1,4 @@
-"""Text while somebody speaks: the same for any pieces, and as early as it is stated."""
+"""Text of sound that comes in pieces: the same for any pieces, and as early as it is stated."""
 
 import numpy as np
 import pytest
@@ -45,8 +45,8 @@ def test_streamed_text_does_not_depend_on_the_pieces(recogniser):
     results = {size: transcribe_in_pieces(recogniser, wave, size) for size in PIECES}
     text, final = results[PIECES[0]]
     assert len(text) > 10 and len(set(results.values())) == 1, results
-    whole = extract(wave, NOISE_CONFIG)
-    assert final == recognition.transcribe_features(recogniser, whole)
+    features = extract(wave, NOISE_CONFIG)
+    assert final == recognition.transcribe_features(recogniser, features)
 
 
 def test_streamed_block_comes_as_soon_as_its_context_is_complete_and_not_before(recogniser):

@@ -11,21 +11,13 @@ import librosa
 import numpy as np
 import pytest
 import soundfile
-from builders import WORKSPACE_FEATURES
+from builders import WORKSPACE_FEATURES, chirp
 from damage import MAX_MEMORY, assert_refused, content, cuts, peak_memory, rows, series
 from hypothesis import strategies
 
 from lttlib.features import AudioError, AudioWarning, audio, extract, load_audio
 
 RATE = 16000
-
-
-def chirp(seconds=1.5, seed=0):
-    """A chirp over most of the band, fading, with noise."""
-    time = np.arange(int(seconds * RATE)) / RATE
-    phase = 2 * np.pi * (100 + 0.2 * RATE / seconds * time) * time
-    noise = np.random.default_rng(seed).normal(size=len(time))
-    return (0.3 * np.sin(phase) * np.exp(-time) + 0.01 * noise).astype(np.float32)
 
 
 def sine(hertz, sampling_rate, seconds=1.0):
@@ -71,9 +63,9 @@ def test_load_audio_averages_the_channels_of_a_stereo_file(tmp_path):
 
 
 def test_load_audio_reads_a_wav_of_unknown_length_as_a_pipe_writes_it(tmp_path):
-    whole = write(tmp_path / "x.wav", chirp()).read_bytes()
+    data = write(tmp_path / "x.wav", chirp()).read_bytes()
     unknown = b"\xff" * 4
-    piped = whole[:4] + unknown + whole[8:40] + unknown + whole[44:]
+    piped = data[:4] + unknown + data[8:40] + unknown + data[44:]
     (tmp_path / "pipe.wav").write_bytes(piped)
     assert len(load_audio(tmp_path / "pipe.wav", RATE)) == len(chirp())
 
@@ -268,9 +260,9 @@ def test_speed_scales_duration_and_pitch(tmp_path, speed, sampling_rate):
 
 def cut(folder, name, share, **options):
     """The first part of a file, which is a whole one but for that."""
-    whole = write(folder / f"whole.{name}", chirp(), **options).read_bytes()
+    data = write(folder / f"whole.{name}", chirp(), **options).read_bytes()
     path = folder / f"cut.{name}"
-    path.write_bytes(whole[: int(share * len(whole))])
+    path.write_bytes(data[: int(share * len(data))])
     return path
 
 
@@ -592,16 +584,16 @@ def test_stream_audio_gives_what_load_audio_does(tmp_path, monkeypatch, rate, ch
     soundfile.write(path, wave, rate, subtype=subtype)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        whole = load_audio(path, 8000)
+        loaded = load_audio(path, 8000)
         pieces = list(audio.stream_audio(path, 8000))
     assert len(pieces) > 3 and len(caught) == 2 * (channels - 1)
     assert len({str(warning.message) for warning in caught}) <= 1
     streamed = np.concatenate(pieces)
-    assert abs(len(streamed) - len(whole)) <= 1
-    length = min(len(streamed), len(whole))
-    np.testing.assert_allclose(streamed[:length], whole[:length], atol=1e-4)
+    assert abs(len(streamed) - len(loaded)) <= 1
+    length = min(len(streamed), len(loaded))
+    np.testing.assert_allclose(streamed[:length], loaded[:length], atol=1e-4)
     if rate == 8000:
-        np.testing.assert_array_equal(streamed, whole)
+        np.testing.assert_array_equal(streamed, loaded)
 
 
 def test_stream_audio_refuses_a_damaged_file_before_its_first_piece(tmp_path):

@@ -36,15 +36,6 @@ def test_workers_are_those_of_the_backend_that_the_caller_has_configured():
         assert processes == {os.getpid()} and pool.n_jobs == 3
 
 
-def test_workers_of_a_cluster_can_be_named_by_a_variable(monkeypatch):
-    monkeypatch.setenv("LTT_WORKERS", "threading")
-    with workers() as pool:
-        assert list(pool([(os.getpid, (), {})])) == [os.getpid()]
-    monkeypatch.setenv("LTT_WORKERS", "dusk:tcp://127.0.0.1:1")
-    with pytest.raises(ValueError, match="dusk"), workers():
-        pass
-
-
 def test_copies_at_other_speeds_get_pauses_and_noise_that_their_names_decide():
     wave = noise_wave(1.0)
     loudness = np.sqrt(np.mean(wave**2))

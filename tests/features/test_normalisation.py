@@ -48,25 +48,25 @@ def window_of(number, count, window):
 
 
 def looped_levels(levels, window):
-    whole = -np.inf
+    overall = -np.inf
     for _ in range(3):
-        whole = mean_weighted_by_amplitude(levels, whole - 30)
+        overall = mean_weighted_by_amplitude(levels, overall - 30)
     if len(levels) <= window:
-        return [whole] * len(levels)
-    around = [whole] * len(levels)
+        return [overall] * len(levels)
+    around = [overall] * len(levels)
     for _ in range(3):
         thresholds = [level - 30 for level in around]
         for number in range(len(levels)):
             chosen = window_of(number, len(levels), window)
             inside = [levels[i] for i in chosen if levels[i] > thresholds[i]]
             mean = mean_weighted_by_amplitude(inside, -np.inf)
-            around[number] = whole - 20 if mean is None else max(mean, whole - 20)
+            around[number] = overall - 20 if mean is None else max(mean, overall - 20)
     return around
 
 
-def looped_normalise(values, is_speech, window):
-    whole = values[is_speech]
-    mean, variance = whole.mean(axis=0), whole.var(axis=0)
+def looped_cmvn(values, is_speech, window):
+    mean = values[is_speech].mean(axis=0)
+    variance = values[is_speech].var(axis=0)
     result = np.zeros(values.shape)
     for number in range(len(values)):
         if len(values) > window:
@@ -84,7 +84,7 @@ def looped_normalise(values, is_speech, window):
 
 
 @pytest.mark.parametrize("frames", [20, WINDOW, 3 * WINDOW])
-def test_find_speech_and_normalise_are_their_definitions(frames):
+def test_find_speech_and_sliding_cmvn_are_their_definitions(frames):
     random = np.random.default_rng(frames)
     levels = random.uniform(-70, 0, frames)
     levels[: frames // 3] -= 25  # another voice
@@ -97,15 +97,15 @@ def test_find_speech_and_normalise_are_their_definitions(frames):
         assert is_speech[number] == (level > expected[number] - 30 and level > noise + 6)
 
     values = random.normal(size=(frames, 3)) * [1, 5, 0.1] + [0, -300, 2]
-    normalised = normalisation.normalise(values, is_speech, WINDOW)
-    expected = looped_normalise(values, is_speech, WINDOW)
+    normalised = normalisation.sliding_cmvn(values, is_speech, WINDOW)
+    expected = looped_cmvn(values, is_speech, WINDOW)
     np.testing.assert_allclose(normalised, expected, rtol=1e-4, atol=1e-5)
 
 
-def test_normalise_divides_what_hardly_varies_by_the_least_deviation():
+def test_sliding_cmvn_divides_what_hardly_varies_by_the_minimum_deviation():
     values = np.array([[0.0, 7.0, 10.0], [1e-3, 7.0, -10.0], [30.0, 7.0, 0.0], [0.0, 7.0, 0.0]])
     is_speech = np.array([True, True, False, True])
-    normalised = normalisation.normalise(values, is_speech, WINDOW, least_deviation=3.0)
+    normalised = normalisation.sliding_cmvn(values, is_speech, WINDOW, min_deviation=3.0)
     assert normalised[2, 0] == pytest.approx(10, rel=1e-3)
     assert not normalised[:, 1].any()
     assert normalised[0, 2] == pytest.approx(10 / np.sqrt(200 / 3))
@@ -151,9 +151,9 @@ def test_extract_gives_speech_mean_0_and_variance_1(kind):
         power = np.square(wave - wave.mean())[: len(wave) // 80 * 80].reshape(-1, 80)
         values = values[: len(wave) // 80 * 80].reshape(-1, 80)
     _, is_speech = normalisation.find_speech(power, config.normalised_frames)
-    spoken = values[is_speech].reshape(-1, config.channels)
-    np.testing.assert_allclose(spoken.mean(axis=0), 0, atol=1e-3)
-    np.testing.assert_allclose(spoken.std(axis=0), 1, atol=1e-3)
+    speech = values[is_speech].reshape(-1, config.channels)
+    np.testing.assert_allclose(speech.mean(axis=0), 0, atol=1e-3)
+    np.testing.assert_allclose(speech.std(axis=0), 1, atol=1e-3)
 
 
 def extract_in_float64(wave, config):
@@ -171,15 +171,15 @@ def extract_in_float64(wave, config):
     level = looped_levels(levels, len(levels))[0]
     is_speech = levels > max(level - 30, np.percentile(levels, 5) + 6)
     reach = round(250 / config.frame_shift_ms)
-    heard = [is_speech[max(t - reach, 0) : t + reach + 1].any() for t in range(len(levels))]
-    relative = np.array(heard)[:, None] * power / 10 ** (level / 10)
+    near_mask = [is_speech[max(t - reach, 0) : t + reach + 1].any() for t in range(len(levels))]
+    relative = np.array(near_mask)[:, None] * power / 10 ** (level / 10)
     decibels = 10 * np.log10(relative + 10**-4.5)
 
     # Cepstra and their derivatives.
     cepstra = scipy.fft.dct(decibels, norm="ortho")[:, : config.n_mfcc]
     savgol = {"window_length": 9, "polyorder": 2, "axis": 0, "mode": "nearest"}
     derivatives = [scipy.signal.savgol_filter(cepstra, deriv=order, **savgol) for order in (1, 2)]
-    return looped_normalise(np.hstack([cepstra, *derivatives]), is_speech, len(levels))
+    return looped_cmvn(np.hstack([cepstra, *derivatives]), is_speech, len(levels))
 
 
 @pytest.mark.parametrize("decibels", [0, -40, -80])

@@ -153,7 +153,7 @@ def test_write_records_returns_the_hours_of_the_speech_that_was_written(tmp_path
 
 @pytest.mark.parametrize("speeds", [(1.0, 1.0), (0.0,), (-1.0, 1.0), (float("nan"),)], ids=str)
 def test_write_records_refuses_impossible_speeds(tmp_path, utterances, speeds):
-    with pytest.raises(Error, match="positive and different"):
+    with pytest.raises(Error):
         write(utterances, tmp_path / "r", speeds=speeds)
     assert not (tmp_path / "r").exists()
 
@@ -233,8 +233,9 @@ def test_first_write_that_dies_midway_does_not_pass_for_whole(tmp_path, cores):
     finished = len(modification_times(folder))
     assert 0 < finished < 100, "the test needs a write that dies in the middle"
     assert not [path for path in folder.iterdir() if path.name.startswith(".")]
-    with pytest.raises(RecordsError, match="write"):
+    with pytest.raises(RecordsError) as error:
         Records(folder)
+    assert error.value.path == folder and "write the records again" in error.value.cure
     result = write(utterances, folder, cores=cores, shard_size=1)
     assert result["shards_made"] == 100 - finished
     write(utterances, tmp_path / "fresh", shard_size=1)
@@ -262,8 +263,9 @@ def test_files_of_a_killed_process_are_neither_read_nor_kept_as_done(tmp_path, u
     assert len(ids(Records(folder).batches(4))) == 10
     (folder / "00001.tfrecord").write_bytes(half)
     (folder / "00001.json").unlink()  # it goes before its shard is begun
-    with pytest.raises(RecordsError, match="00001.*again"):
+    with pytest.raises(RecordsError) as error:
         Records(folder)
+    assert error.value.path == folder / "00001.tfrecord" and "again" in error.value.cure
     assert write(utterances, folder, shard_size=4)["shards_made"] == 1
     assert len(ids(Records(folder).batches(4))) == 10
 
@@ -273,8 +275,9 @@ def test_shard_that_was_cut_short_is_neither_read_nor_kept_as_done(tmp_path, utt
     folder = tmp_path / "r"
     write(utterances, folder, shard_size=4)
     os.truncate(folder / "00001.tfrecord", size)
-    with pytest.raises(RecordsError, match="00001.*again"):
+    with pytest.raises(RecordsError) as error:
         Records(folder)
+    assert error.value.path == folder / "00001.tfrecord" and "again" in error.value.cure
     assert write(utterances, folder, shard_size=4)["shards_made"] == 1
     assert len(ids(Records(folder).batches(4))) == 10
 
@@ -322,10 +325,10 @@ def test_rejected_utterances_are_listed_with_their_reasons_and_nothing_is_lost(
 ):
     folder = tmp_path / "r"
     kinds = unusable(tmp_path)
-    given = [utterance for utterance, _ in kinds] + utterances
-    result = write(given, folder, speeds=SPEEDS, shard_size=3)
+    items = [utterance for utterance, _ in kinds] + utterances
+    result = write(items, folder, speeds=SPEEDS, shard_size=3)
     assert result["examples"] == 2 * len(utterances) and result["rejected"] == 2 * len(kinds)
-    assert result["examples"] + result["rejected"] == 2 * len(given)
+    assert result["examples"] + result["rejected"] == 2 * len(items)
 
     rejected = read_rejected(folder)
     assert len(rejected) == 2 * len(kinds)
@@ -334,8 +337,7 @@ def test_rejected_utterances_are_listed_with_their_reasons_and_nothing_is_lost(
         assert slow["speed"] == "0.9" and normal["speed"] == "1.0"
         for row in (slow, normal):
             assert row["file"] == str(utterance.audio)
-            with pytest.raises(ValueError, match=reason):
-                raise ValueError(row["reason"])
+            assert re.search(reason, row["reason"])
 
     assert set(read_json(folder / "transcripts.json")) == {u.id for u in utterances}
     read = sorted(ids(Records(folder).batches(4)))
@@ -353,7 +355,7 @@ def test_label_that_just_fits_is_kept_also_if_a_faster_copy_is_not(tmp_path):
 
 
 def test_split_without_one_usable_utterance_is_an_error_that_says_where_to_look(tmp_path):
-    with pytest.raises(RecordsError, match="rejected.csv") as error:
+    with pytest.raises(RecordsError) as error:
         write([utterance for utterance, _ in unusable(tmp_path)], tmp_path / "r")
     assert error.value.path == tmp_path / "r" and "rejected.csv" in error.value.cure
     with pytest.raises(RecordsError):
@@ -541,7 +543,7 @@ def test_filter_composes_and_leaves_the_original_alone(corpus, folder):
     assert sorted(ids(chosen.batches(4, seed=0))) == expected
     assert sorted(entry.id for entry in chosen.entries) == expected
     assert len(opened.entries) == 80 and len(slow.entries) == 40
-    with pytest.raises(RecordsError, match="no utterance is left"):
+    with pytest.raises(RecordsError):
         chosen.filter(lambda entry: False).batches(4)
 
 
@@ -621,7 +623,7 @@ def test_records_of_different_features_or_alphabets_are_not_mixed(
     tmp_path, utterances, folder, other
 ):
     write(utterances, tmp_path / "r", **other)
-    with pytest.raises(RecordsError, match="different") as error:
+    with pytest.raises(RecordsError) as error:
         Records(folder, tmp_path / "r")
     assert error.value.path == tmp_path / "r" / "00000.tfrecord" and error.value.cure
 
@@ -629,7 +631,7 @@ def test_records_of_different_features_or_alphabets_are_not_mixed(
 @pytest.mark.parametrize("name", ["empty", "absent"])
 def test_folder_without_records_is_an_error_that_names_it_and_the_cure(tmp_path, name):
     (tmp_path / "empty").mkdir()
-    with pytest.raises(RecordsError, match=f"{name}.*01") as error:
+    with pytest.raises(RecordsError) as error:
         Records(tmp_path / name)
     assert error.value.path == tmp_path / name and "notebook 01" in error.value.cure
 
@@ -673,11 +675,11 @@ def moved(utterances, folder, times=0):
 
 def test_records_of_a_corpus_that_was_copied_are_not_made_again(tmp_path, utterances, monkeypatch):
     silence = make_utterance(tmp_path, 10, wave=np.zeros(8000))
-    given = [*utterances, silence]
+    items = [*utterances, silence]
     folder = tmp_path / "r"
-    write(given, folder, shard_size=4, speeds=SPEEDS)
+    write(items, folder, shard_size=4, speeds=SPEEDS)
     before = modification_times(folder)
-    elsewhere = moved(given, tmp_path / "elsewhere")
+    elsewhere = moved(items, tmp_path / "elsewhere")
     result = write(elsewhere, folder, shard_size=4, speeds=SPEEDS)
     assert result["shards_made"] == 0 and modification_times(folder) == before
     write(elsewhere, tmp_path / "fresh", shard_size=4, speeds=SPEEDS)
@@ -796,8 +798,8 @@ def test_untranscribed_records_are_the_same_whatever_transcripts_there_are(tmp_p
     """Also if they could not be learnt from: empty, out of the alphabet, too long, or none."""
     texts = [None, "", " ", "CAFÉ 1", "A" * 500, "ONE"]
     odd = [replace(item, text=words) for item, words in zip(utterances, texts, strict=False)]
-    for name, given in (("odd", odd), ("none", without_texts(odd))):
-        result = write(given, tmp_path / name, untranscribed=True, shard_size=4)
+    for name, items in (("odd", odd), ("none", without_texts(odd))):
+        result = write(items, tmp_path / name, untranscribed=True, shard_size=4)
         assert result["examples"] == len(texts) and result["rejected"] == 0
     fingerprints = [read_json(tmp_path / name / "00000.json") for name in ("odd", "none")]
     assert fingerprints[0] == fingerprints[1]
@@ -825,8 +827,8 @@ def test_untranscribed_sounds_that_cannot_be_used_are_rejected_as_transcribed_on
         if not any(part in reason for part in of_texts):
             of_sounds[utterance.id] = utterance, reason
     assert {"silence", "clipped"} < {reason for _, reason in of_sounds.values()}
-    given = [utterance for utterance, _ in of_sounds.values()] + utterances
-    result = write(given, tmp_path / "r", untranscribed=True)
+    items = [utterance for utterance, _ in of_sounds.values()] + utterances
+    result = write(items, tmp_path / "r", untranscribed=True)
     assert result["examples"] == len(utterances)
     rejected = read_rejected(tmp_path / "r")
     assert [row["id"] for row in rejected] == sorted(of_sounds)
@@ -839,8 +841,9 @@ def test_corpus_of_sounds_alone_is_rejected_unless_it_is_asked_for_untranscribed
     (workspace / "corpus" / "train" / "1" / "1" / "1-1.trans.txt").unlink()
     utterances = read_corpus(workspace / "corpus", "train")
     assert len(utterances) == 8 and {item.text for item in utterances} == {None}
-    with pytest.raises(RecordsError, match="none of 8 utterances can be used"):
+    with pytest.raises(RecordsError) as error:
         write(utterances, workspace / "new", config=WORKSPACE_FEATURES)
+    assert error.value.path == workspace / "new"
     reasons = {row["reason"] for row in read_rejected(workspace / "new")}
     assert all(reason.startswith("no transcript for this audio file; ") for reason in reasons)
     options = {"config": WORKSPACE_FEATURES, "untranscribed": True}
@@ -896,9 +899,9 @@ def open_records(workspace, path):
     Records(workspace / "records")
 
 
-def cuts_of_text(whole):
+def cuts_of_text(data):
     """Without the line's end, of which the loss is none."""
-    return cuts(10)(whole.rstrip())
+    return cuts(10)(data.rstrip())
 
 
 def row(kind, damage):
@@ -920,9 +923,10 @@ def test_damaged_vocabulary_is_refused(workspace, damage, use, error, cure):
 
 def test_vocabulary_of_another_alphabet_than_the_shards_is_named_as_well(workspace):
     list(OTHER_VOCABULARY(workspace))
-    with pytest.raises(RecordsError, match="00000.tfrecord: not in the alphabet of") as error:
+    with pytest.raises(RecordsError) as error:
         open_records(workspace, None)
-    assert str(workspace / VOCABULARY) in str(error.value)
+    assert error.value.path == workspace / SHARD
+    assert str(workspace / VOCABULARY) in error.value.problem
 
 
 def test_reading_lets_errors_pass_that_are_not_of_reading(workspace, monkeypatch):
@@ -952,8 +956,9 @@ def test_reading_forgets_an_error_of_an_earlier_one(workspace):
     opened.errors.append(Error("of before"))
     path = workspace / "records" / "00000.tfrecord"
     path.write_bytes(bytes(path.stat().st_size))
-    with pytest.raises(RecordsError, match="00000.tfrecord: damaged"), opened.reading():
+    with pytest.raises(RecordsError) as error, opened.reading():
         list(opened.batches(3))
+    assert error.value.path == path
 
 
 def test_reading_names_all_damaged_shards(workspace):

@@ -197,8 +197,9 @@ def test_shard_with_another_number_of_records_is_damaged_also_if_none_of_it_is_r
     opened = Records(workspace / "records")
     _, entries = opened.shards[0]
     chosen = opened.filter(lambda entry: entry not in entries)
-    with pytest.raises(RecordsError, match="00000.tfrecord: damaged"), chosen.reading():
+    with pytest.raises(RecordsError) as error, chosen.reading():
         list(chosen.batches(3))
+    assert error.value.path == workspace / SHARD
 
 
 # That the cure is one
@@ -218,13 +219,13 @@ def write_again(workspace):
 def test_damaged_shard_that_is_deleted_is_made_again_and_no_more(workspace):
     write_again(workspace)
     path = workspace / OTHER_SHARD
-    whole = path.read_bytes()
-    path.write_bytes(whole[:500] + b"x" + whole[501:])
-    with pytest.raises(RecordsError, match="00001.tfrecord: damaged") as error:
+    data = path.read_bytes()
+    path.write_bytes(data[:500] + b"x" + data[501:])
+    with pytest.raises(RecordsError) as error:
         read_records(workspace, None)
     assert error.value.path == path
     path.unlink()
-    assert write_again(workspace)["shards_made"] == 1 and path.read_bytes() == whole
+    assert write_again(workspace)["shards_made"] == 1 and path.read_bytes() == data
     read_records(workspace, None)
 
 
@@ -234,11 +235,11 @@ def test_damaged_shard_that_is_deleted_is_made_again_and_no_more(workspace):
 def test_damaged_records_that_are_written_again_are_mended(workspace, name, shards_made):
     folder = workspace / "records"
     write_again(workspace)
-    whole = {path.name: path.read_bytes() for path in folder.iterdir()}
+    contents = {path.name: path.read_bytes() for path in folder.iterdir()}
     path = folder / name
     path.write_bytes(path.read_bytes()[:20])
     assert write_again(workspace)["shards_made"] == shards_made
-    assert {path.name: path.read_bytes() for path in folder.iterdir()} == whole
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == contents
 
 
 def test_index_too_many_is_removed_and_files_of_others_are_left_alone(workspace):

@@ -6,20 +6,13 @@ import librosa
 import numpy as np
 import pytest
 import soundfile
+from builders import chirp
 
 from lttlib import Error
 from lttlib.features import FeatureConfig, extract, load_audio, spectral
 from lttlib.features.spectral import FEATURE_KINDS
 
 TOLERANCE = {"atol": 1e-4, "rtol": 1e-6}  # float32 rounding of values of several hundred
-
-
-def chirp(sampling_rate=16000, seconds=1.5, seed=0):
-    """A chirp over most of the band, fading, with noise."""
-    time = np.arange(int(seconds * sampling_rate)) / sampling_rate
-    phase = 2 * np.pi * (100 + 0.2 * sampling_rate / seconds * time) * time
-    noise = np.random.default_rng(seed).normal(size=len(time))
-    return (0.3 * np.sin(phase) * np.exp(-time) + 0.01 * noise).astype(np.float32)
 
 
 # Against librosa
@@ -54,7 +47,7 @@ def assert_equals_librosa(wave, config):
 @pytest.mark.parametrize("other", [{}, {"window_ms": 25.0, "n_mfcc": 20, "n_mels": 64}])
 def test_features_of_a_generated_signal_are_those_of_librosa(sampling_rate, other):
     config = FeatureConfig(sampling_rate=sampling_rate, **other)
-    assert_equals_librosa(chirp(sampling_rate), config)
+    assert_equals_librosa(chirp(sampling_rate=sampling_rate), config)
 
 
 @pytest.mark.parametrize(

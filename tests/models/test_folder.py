@@ -215,7 +215,7 @@ def card_with(**changes):
 
 def cuts_of_the_text(parts):
     """Cut it so that more than the line break at its end is lost."""
-    return lambda whole: cuts(parts)(whole.rstrip())
+    return lambda data: cuts(parts)(data.rstrip())
 
 
 def load_model(workspace, path):
@@ -302,8 +302,8 @@ def test_teacher_of_several_folders_is_an_ensemble_of_them(saved):
     model, folder = saved
     network = ConvNet(model.network.spec)
     models.save(folder.with_name("other"), Model(network, model.feature_config, "ABCD"))
-    one = models.load_teacher(folder)
+    single = models.load_teacher(folder)
     both = models.load_teacher(folder, folder.with_name("other"))
     assert [teacher.name for teacher in both.teachers] == [str(folder), f"{folder.parent}/other"]
-    assert both.fingerprint != one.fingerprint == both.teachers[0].fingerprint
+    assert both.fingerprint != single.fingerprint == both.teachers[0].fingerprint
     assert both.feature_config == model.feature_config and both.alphabet == "ABCD"

@@ -163,9 +163,9 @@ def test_save_packs_a_network_that_is_not_quantized_in_float32(tmp_path, conv):
     np.testing.assert_allclose(logits(network), expected, atol=1e-5 * np.abs(expected).max())
 
 
-def rounded(path, model, seed=None):
-    """The bytes of a file, and the kernels that stand in it."""
-    packed.save(path, model.network, model.feature_config, model.alphabet, seed)
+def rounded(path, model, **rounding):
+    """The bytes of a file, and the kernels in it."""
+    packed.save(path, model.network, model.feature_config, model.alphabet, **rounding)
     kernels = {}
     for name, variable in named_variables(packed.load(path)[0]).items():
         if name.endswith("kernel"):
@@ -177,10 +177,12 @@ def test_seed_decides_the_rounding_of_stochastic_quantizers_and_of_no_others(tmp
     model = trained()
     quantize_kernels(model.network, 2, 16)
     nearest, _ = rounded(tmp_path / "file", model)
-    assert rounded(tmp_path / "file", model, 5)[0] == nearest
+    assert rounded(tmp_path / "file", model, stochastic=True, seed=5)[0] == nearest
     quantize_kernels(model.network, 2, 16, stochastic=True)
     assert rounded(tmp_path / "file", model)[0] == nearest
-    seeded = [rounded(tmp_path / "file", model, seed)[0] for seed in (0, 1, 0)]
+    seeded = []
+    for seed in (0, 1, 0):
+        seeded.append(rounded(tmp_path / "file", model, stochastic=True, seed=seed)[0])
     assert seeded[0] == seeded[2]
     assert len({nearest, *seeded}) == 3
     assert len({len(data) for data in (nearest, *seeded)}) == 1
@@ -190,7 +192,9 @@ def test_stochastic_rounding_goes_to_a_level_around_and_is_right_on_average(tmp_
     """Levels worked out in float64, in buckets of 16: low + (high - low) k / 3."""
     model = trained()
     quantize_kernels(model.network, 2, 16, stochastic=True)
-    runs = [rounded(tmp_path / "file", model, seed)[1] for seed in range(40)]
+    runs = []
+    for seed in range(40):
+        runs.append(rounded(tmp_path / "file", model, stochastic=True, seed=seed)[1])
     for layer in model.network.layers:
         kernel = layer.kernel.numpy().astype(float).ravel()
         rounded_kernels = np.array([run[layer.kernel.path].ravel() for run in runs])
@@ -212,8 +216,8 @@ def test_stochastic_rounding_of_equal_kernels_is_not_equal(tmp_path):
     network.convolutions[1].kernel.assign(network.convolutions[0].kernel)
     quantize_kernels(network, 2, 16, stochastic=True)
     model = Model(network, FeatureConfig(n_mfcc=2), "ABCD")
-    for seed, same in ((None, True), (0, False)):
-        _, kernels = rounded(tmp_path / "file", model, seed)
+    for stochastic, same in ((False, True), (True, False)):
+        _, kernels = rounded(tmp_path / "file", model, stochastic=stochastic)
         assert np.array_equal(kernels["layer01/kernel"], kernels["layer02/kernel"]) == same
 
 
@@ -294,7 +298,7 @@ PACKED = "packed.safetensors"  # of the fixture `workspace`
 
 
 def repacked(change):
-    """A packed file with other metadata or tensors, sealed as if it had been written so."""
+    """A packed file with other metadata or tensors, and a valid checksum."""
 
     def damage(workspace):
         path = workspace / PACKED
@@ -303,8 +307,9 @@ def repacked(change):
             tensors = {key: file.get_tensor(key) for key in file.keys()}
         del metadata[CHECKSUM_KEY]
         change(metadata, tensors)
-        sealed = with_checksum(metadata, *(tensors[key] for key in ("codes", "scales", "floats")))
-        safetensors.numpy.save_file(tensors, path, {"model": json.dumps(sealed)})
+        contents = [tensors[key] for key in ("codes", "scales", "floats")]
+        header = {"model": json.dumps(with_checksum(metadata, *contents))}
+        safetensors.numpy.save_file(tensors, path, header)
         yield path
 
     return damage

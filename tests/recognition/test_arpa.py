@@ -35,9 +35,9 @@ def test_vocabulary_is_read_from_compressed_files_too_and_whatever_its_backoffs(
 
 def has_read(path):
     """The words of an ARPA file, once KenLM has read it as well."""
-    words, left_out = LexiconBeamSearch(path).words()
-    assert len(words) + len(left_out) == len(read_vocabulary(path))
-    return words, [lost["word"] for lost in left_out]
+    words, rejected = LexiconBeamSearch(path).words()
+    assert len(words) + len(rejected) == len(read_vocabulary(path))
+    return words, [lost["word"] for lost in rejected]
 
 
 def lines_replaced(pattern, new):
@@ -151,16 +151,16 @@ def has_all_1_grams(data):
     return b"\\2" in data
 
 
-def cuts_within_the_1_grams(whole):
-    return [cut for cut in cuts(10)(whole) if not has_all_1_grams(cut)]
+def cuts_within_the_1_grams(data):
+    return [cut for cut in cuts(10)(data) if not has_all_1_grams(cut)]
 
 
-def cuts_behind_the_1_grams(whole):
-    return [cut for cut in cuts(10)(whole) if has_all_1_grams(cut)]
+def cuts_behind_the_1_grams(data):
+    return [cut for cut in cuts(10)(data) if has_all_1_grams(cut)]
 
 
-def with_a_word_twice(whole):
-    counted = replaced("ngram 1=5", "ngram 1=6")(whole)
+def with_a_word_twice(data):
+    counted = replaced("ngram 1=5", "ngram 1=6")(data)
     return replaced("\t</s>\t0\n", "\t</s>\t0\n-0.6\tA\t0\n")(counted)
 
 
@@ -177,7 +177,7 @@ DAMAGED_1_GRAMS = {
     "ARPA of probabilities above 1": arpa("-0.60205999\t</s>", "0.5\t</s>"),
     "ARPA of no number": arpa("-0.60205999\t</s>", "nan\t</s>"),
     "ARPA with a word that stands twice": change("words.arpa", with_a_word_twice),
-    "ARPA not UTF-8": change("words.arpa", lambda whole: whole.replace(b"\tA\t", b"\t\xc4\t")),
+    "ARPA not UTF-8": change("words.arpa", lambda data: data.replace(b"\tA\t", b"\t\xc4\t")),
 }
 DAMAGED_BEHIND_THEM = {
     "ARPA cut at every 10 %, behind its 1-grams": series("words.arpa", cuts_behind_the_1_grams),

@@ -185,10 +185,10 @@ def test_lexicon_decides_what_can_be_written(spell, english, tmp_path):
     lexicon = tmp_path / "words.txt"
     lexicon.write_text("WORLD\nHELLO\nNEW\nHELLO\n\ncafé\nTWO WORDS\n", encoding="utf-8")
     decoder = LexiconBeamSearch(english, lexicon=lexicon)
-    words, left_out = decoder.words()
+    words, rejected = decoder.words()
     assert words == {"WORLD", "HELLO", "NEW"}
-    assert [lost["word"] for lost in left_out] == ["café", "TWO WORDS"]
-    assert "'é'" in left_out[0]["reason"]
+    assert [lost["word"] for lost in rejected] == ["café", "TWO WORDS"]
+    assert "'é'" in rejected[0]["reason"]
     logits = 3 * spell("A NEW WORLD")
     assert LexiconBeamSearch(english, lm_weight=0)(logits, [11]) != ["NEW WORLD"]
     written = decoder(logits, [11])
@@ -210,11 +210,11 @@ LEXICONS = {
 @pytest.mark.parametrize("lines", LEXICONS.values(), ids=LEXICONS)
 def test_lexicon_may_have_more_than_words(english, tmp_path, lines, pack):
     (tmp_path / "words.txt").write_bytes(pack(lines.encode()))
-    words, left_out = LexiconBeamSearch(english, lexicon=tmp_path / "words.txt").words()
-    assert words == {"HELLO", "WORLD"} and left_out == []
+    words, rejected = LexiconBeamSearch(english, lexicon=tmp_path / "words.txt").words()
+    assert words == {"HELLO", "WORLD"} and rejected == []
 
 
-def test_words_in_small_letters_can_be_raised(spell, english, tmp_path):
+def test_capitals_of_a_lexicon_search_make_case_irrelevant(spell, english, tmp_path):
     """Whichever of lexicon and language model has them, they score as the same in capitals."""
     small = tmp_path / "small.arpa"
     sentences = ["hello world", "help the world", "don't ask", "a hello"]
@@ -226,8 +226,8 @@ def test_words_in_small_letters_can_be_raised(spell, english, tmp_path):
     for lm, lexicon in ((small, None), (small, "small"), (small, "large"), (english, "small")):
         lexicon = lexicon and tmp_path / f"{lexicon}.txt"
         decoder = LexiconBeamSearch(lm, lexicon=lexicon, capitals=True)
-        words, left_out = decoder.words()
-        assert {"HELLO", "WORLD"} <= words and left_out == [] and decoder.advice() == []
+        words, rejected = decoder.words()
+        assert {"HELLO", "WORLD"} <= words and rejected == [] and decoder.advice() == []
         ((best, *_),) = decoder.n_best(logits, [6])
         assert best.text == "HELLO" and best.score == pytest.approx(expected.score, abs=1e-3)
 
@@ -250,7 +250,7 @@ def test_advice_says_where_most_words_want_capitals(english, tmp_path):
     assert LexiconBeamSearch(english).advice() == []
 
 
-def test_words_of_one_spelling_are_one_text(spell, tmp_path):
+def test_lexicon_search_gives_words_of_one_spelling_as_one_text(spell, tmp_path):
     """Eight words of one spelling are more than the tree holds: the first six are known."""
     words = ["hello", "Hello", "HELLO", "hEllo", "heLlo", "helLo", "hellO", "HEllo"]
     write_arpa(tmp_path / "a.arpa", estimate_ngrams([" ".join(words)], 2))
@@ -432,9 +432,9 @@ def test_language_model_and_lexicon_that_are_whole_are_read(workspace, name, use
 def test_lexicon_lists_the_words_that_are_left_out(workspace):
     (workspace / "words.txt").write_text("A\nB1\n" + "B" * 101)
     decoder = LexiconBeamSearch(workspace / "words.arpa", lexicon=workspace / "words.txt")
-    words, left_out = decoder.words()
+    words, rejected = decoder.words()
     assert words == {"A"}
-    reasons = [lost["reason"] for lost in left_out]
+    reasons = [lost["reason"] for lost in rejected]
     assert reasons == ["not in the alphabet: '1'", "longer than 100 letters"]
 
 

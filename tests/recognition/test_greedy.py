@@ -70,5 +70,5 @@ def test_greedy_gives_an_utterance_alone_the_text_that_it_has_in_a_batch():
 
 
 def test_greedy_needs_a_length_for_each_utterance(spell):
-    with pytest.raises(ValueError):
+    with pytest.raises(ValueError, match="longer"):
         greedy(spell("AB"), [2, 2])

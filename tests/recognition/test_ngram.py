@@ -253,9 +253,9 @@ def test_sentences_that_cannot_be_spelt_are_listed(tmp_path):
     ]
     path = tmp_path / "book.txt"
     path.write_bytes("\r\n".join(lines).encode() + b"caf\xe9\n")
-    sentences, left_out = read_sentences(path)
+    sentences, rejected = read_sentences(path)
     assert sentences == ["THE CAFE'S DOOR", "WELL KNOWN"]
-    assert left_out == [
+    assert rejected == [
         {"file": str(path), "line": 3, "reason": "not in the alphabet: '1', '2'"},
         {"file": str(path), "line": 4, "reason": "no word"},
         {"file": str(path), "line": 6, "reason": "not in the alphabet: '5', '£'"},
@@ -276,8 +276,8 @@ SENTENCES = ["THE CAFE ISN'T OPEN", "IT'S LATE WELL KNOWN AND TRUE"]
 def test_sentences_are_read_from_compressed_texts_and_all_line_ends(tmp_path, pack, line_end):
     path = tmp_path / "book"
     path.write_bytes(pack(PROSE.replace("\n", line_end).encode("utf-8-sig")))
-    sentences, left_out = read_sentences(path)
-    assert sentences[:2] == sentences[-2:] == SENTENCES and left_out == []
+    sentences, rejected = read_sentences(path)
+    assert sentences[:2] == sentences[-2:] == SENTENCES and rejected == []
 
 
 def packed_and_cut(module):
@@ -304,7 +304,7 @@ NO_TEXTS = {
 
 
 @pytest.mark.parametrize("data, problem, cure", NO_TEXTS.values(), ids=NO_TEXTS)
-def test_what_is_no_text_in_utf8_is_refused_by_name(tmp_path, data, problem, cure):
+def test_read_sentences_names_a_file_that_is_no_text_in_utf8(tmp_path, data, problem, cure):
     path = tmp_path / "book.txt"
     path.write_bytes(data)
     with pytest.raises(LanguageModelError, match=problem) as caught:
@@ -312,11 +312,11 @@ def test_what_is_no_text_in_utf8_is_refused_by_name(tmp_path, data, problem, cur
     assert caught.value.path == path and cure in caught.value.cure
 
 
-def test_control_characters_that_are_few_leave_a_text_one(tmp_path):
+def test_read_sentences_reads_a_text_with_few_control_characters(tmp_path):
     path = tmp_path / "book.txt"
     path.write_bytes(PROSE.encode() + b"\x0cOne wo\0rd\x1a\n" + 3 * PROSE.encode())
-    sentences, left_out = read_sentences(path)
-    assert len(sentences) == 9 and "ONE WORD" in sentences[2] and left_out == []
+    sentences, rejected = read_sentences(path)
+    assert len(sentences) == 9 and "ONE WORD" in sentences[2] and rejected == []
 
 
 IDS_AND_MARKS = {
@@ -339,9 +339,9 @@ IDS_AND_MARKS = {
 def test_ids_and_marks_of_sentences_are_no_words(tmp_path, lines):
     path = tmp_path / "text"
     path.write_text(lines)
-    sentences, left_out = read_sentences(path)
+    sentences, rejected = read_sentences(path)
     expected = ["MISTER QUILTER", "NOR IS"][: lines.upper().count("NOR") + 1]
-    assert sentences == ["TRANSCRIPTS"] * ("Trans" in lines) + expected and left_out == []
+    assert sentences == ["TRANSCRIPTS"] * ("Trans" in lines) + expected and rejected == []
 
 
 @pytest.mark.parametrize(
@@ -354,13 +354,13 @@ def test_ids_and_marks_of_sentences_are_no_words(tmp_path, lines):
         ("A <unk> B", "'<', '>'"),
     ],
 )
-def test_words_that_only_look_like_ids_stay(tmp_path, line, reason):
+def test_read_sentences_keeps_words_that_only_look_like_ids(tmp_path, line, reason):
     path = tmp_path / "text"
     path.write_text(f"{line}\nThe dog sat (well)\nA cat sat\n")
-    sentences, left_out = read_sentences(path)
+    sentences, rejected = read_sentences(path)
     assert sentences[-2:] == ["THE DOG SAT WELL", "A CAT SAT"]
     expected = [] if reason is None else [f"not in the alphabet: {reason}"]
-    assert [lost["reason"] for lost in left_out] == expected
+    assert [lost["reason"] for lost in rejected] == expected
 
 
 def test_recognition_needs_neither_tensorflow_nor_what_downloads_or_scores():

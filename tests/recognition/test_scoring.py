@@ -182,7 +182,7 @@ def test_evaluation_names_what_the_model_cannot_write(untrained, reference):
     percent = 100 * characters / (2 * len(reference))
     assert result["unwritable"]["percent"] == pytest.approx(percent)
 
-    normalised = recognition.evaluate(model, utterances, normalise=True)
+    normalised = recognition.evaluate(model, utterances, normalise_transcripts=True)
     assert normalised["normalised"]
     after = names if after is None else after
     assert normalised["unwritable"]["names"].keys() == after.keys()
@@ -193,7 +193,7 @@ def test_evaluation_names_what_the_model_cannot_write(untrained, reference):
 def test_evaluation_leaves_out_what_normalising_leaves_nothing_of(untrained):
     model, utterances = untrained
     utterances = [replace(utterances[0], text="..."), utterances[1], utterances[5]]
-    result = recognition.evaluate(model, utterances, normalise=True)
+    result = recognition.evaluate(model, utterances, normalise_transcripts=True)
     reasons = [lost["reason"].partition(";")[0] for lost in result["rejected"]]
     assert reasons == ["the transcript is empty", "no transcript for this audio file"]
 
@@ -267,12 +267,12 @@ def test_difference_pools_the_seeds_of_each_side():
 
 
 def test_difference_refuses_what_cannot_be_paired():
-    one = recognition.score(["ONE", "TWO"], ["ONE", "TOO"])
+    result = recognition.score(["ONE", "TWO"], ["ONE", "TOO"])
     with pytest.raises(Error, match="other utterances"):
-        recognition.difference(one, recognition.score(["ONE", "THREE"], ["ONE", "TREE"]))
+        recognition.difference(result, recognition.score(["ONE", "THREE"], ["ONE", "TREE"]))
     with pytest.raises(Error, match="other utterances"):
-        recognition.difference([one, recognition.score(["ONE"], ["ONE"])], one)
-    old = {name: value for name, value in one.items() if name != "errors"}
+        recognition.difference([result, recognition.score(["ONE"], ["ONE"])], result)
+    old = {name: value for name, value in result.items() if name != "errors"}
     with pytest.raises(Error, match="before errors of utterances were kept") as refused:
-        recognition.difference(one, old)
+        recognition.difference(result, old)
     assert refused.value.cure == "score it again"

@@ -99,11 +99,11 @@ def an4_members(train, test, samples=SAMPLES, lines=None):
         files = [f"{folder}/{speaker}/{name}-{speaker}-b" for speaker, name in pairs]
         for file in files:
             members[f"an4/wav/{file}.raw"] = samples.astype(">i2").tobytes()
-        said = [
+        transcription = [
             (lines or {}).get(pair, f"<s> ONE TWO </s> ({pair[1]}-{pair[0]}-b)") for pair in pairs
         ]
         members[f"an4/etc/an4_{part}.fileids"] = "\n".join(files).encode()
-        members[f"an4/etc/an4_{part}.transcription"] = "\n".join(said).encode()
+        members[f"an4/etc/an4_{part}.transcription"] = "\n".join(transcription).encode()
     return members
 
 

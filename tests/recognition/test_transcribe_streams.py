@@ -30,10 +30,10 @@ def test_stream_does_not_depend_on_the_pieces(conv, kind):
     model = noise_model(conv=conv)
     wave = noise_wave(4.0)
     results = [in_pieces(LogitStream(model), wave, size) for size in (77, 3000, 10**6)]
-    (whole,) = model.logits([extract(wave, NOISE_CONFIG)])
+    (expected,) = model.logits([extract(wave, NOISE_CONFIG)])
     for logits in results:
         np.testing.assert_array_equal(logits, results[0])
-        assert logits.shape == whole.shape
+        assert logits.shape == expected.shape
 
 
 def test_block_is_what_the_last_seconds_give(monkeypatch):
@@ -44,16 +44,16 @@ def test_block_is_what_the_last_seconds_give(monkeypatch):
     stream = LogitStream(model, block_seconds=0.3)
     logits = in_pieces(stream, wave, 800)
     hop, stride = NOISE_CONFIG.hop_length, model.stride
-    left, right = model.context
+    left, right = model.receptive_field
     block = stream.block
     for first in range(0, 15 * block, block):
         last = first + block - 1
-        heard = (last * stride + right + 4) * hop + NOISE_CONFIG.n_fft // 2
+        needed = (last * stride + right + 4) * hop + NOISE_CONFIG.n_fft // 2
         # The previous block decided where the window begins.
-        before = heard - block * stride * hop
-        context = first * stride - left
-        start = max(0, min(before - 2 * RATE, context * hop)) // (hop * stride)
-        features = extract(wave[start * hop * stride : heard], NOISE_CONFIG)
+        previous = needed - block * stride * hop
+        first_needed = (first * stride - left) * hop
+        start = max(0, min(previous - 2 * RATE, first_needed)) // (hop * stride)
+        features = extract(wave[start * hop * stride : needed], NOISE_CONFIG)
         (expected,) = model.logits([features])
         expected = expected[first - start : last + 1 - start]
         np.testing.assert_allclose(logits[first : last + 1], expected, atol=1e-4)
@@ -73,11 +73,11 @@ def test_stream_writes_nothing_where_nothing_is_heard():
     assert len(logits) and greedy([logits], [len(logits)]) == [""]
 
 
-def test_words_have_the_times_of_their_letters():
-    #   0123456789
-    said = "HH..I   A.B.".replace(".", "#")
+def test_timed_words_have_the_times_of_their_letters():
     alphabet = " ABHI"
-    labels = [alphabet.index(letter) if letter != "#" else len(alphabet) for letter in said]
+    classes = alphabet + "."  # the blank
+    #                                                   0123456789
+    labels = [classes.index(character) for character in "HH..I   A.B."]
     logits = np.eye(len(alphabet) + 1)[labels]
     words = timed_words(logits, alphabet, frame_seconds=0.04)
     assert words == [

@@ -1,4 +1,4 @@
-"""Long files: cut in pauses, each part heard by itself, joined again in time."""
+"""Long files: cut in pauses, each part recognised by itself, joined again in time."""
 
 from importlib import import_module
 
@@ -41,10 +41,9 @@ def test_parts_end_in_the_middle_of_pauses_and_are_the_whole():
 
 def test_parts_do_not_depend_on_the_pieces_that_are_read():
     wave, _ = sentences(3.0, 4.0, 12.0, 6.0, 9.0)
-    whole = parts_of(wave)
+    lengths = [len(part) for part in parts_of(wave)]
     for size in (999, 5 * RATE):
-        parts = parts_of(wave, size)
-        assert [len(part) for part in parts] == [len(part) for part in whole]
+        assert [len(part) for part in parts_of(wave, size)] == lengths
 
 
 def test_level_and_offset_move_no_cut():
@@ -92,7 +91,7 @@ def test_logits_of_a_long_file_are_those_of_its_parts_in_time(tmp_path):
 
 
 class OneLetter:
-    """A model that hears an A in the middle of whatever it hears, or at its edges."""
+    """A model that writes an A at one place of any sound: in the middle, or at an end."""
 
     alphabet = "AB "
     feature_config = NOISE_CONFIG
@@ -118,7 +117,7 @@ class OneLetter:
     ],
     ids=["middle", "end", "before the end", "start"],
 )
-def test_no_letter_is_lost_where_parts_meet(tmp_path, place, text):
+def test_file_logits_keep_all_letters_where_parts_meet(tmp_path, place, text):
     wave, _ = sentences(7.0, 8.0, 9.0)
     path = tmp_path / "long.wav"
     soundfile.write(path, wave, RATE, subtype="FLOAT")
@@ -139,10 +138,10 @@ def test_parts_of_a_raw_wave_have_no_frame_too_many(tmp_path):
     assert greedy([logits], [len(logits)], model.alphabet) == ["A A A"]
 
 
-def test_file_as_long_as_the_window_is_heard_as_a_whole(tmp_path):
+def test_file_within_the_window_is_not_cut(tmp_path):
     wave, _ = sentences(4.0, 5.0)
     path = tmp_path / "short.wav"
     soundfile.write(path, wave, RATE, subtype="FLOAT")
     model = noise_model()
-    (whole,) = model.logits([extract(wave, NOISE_CONFIG)])
-    np.testing.assert_allclose(file_logits(model, path), whole, atol=1e-4)
+    (expected,) = model.logits([extract(wave, NOISE_CONFIG)])
+    np.testing.assert_allclose(file_logits(model, path), expected, atol=1e-4)
