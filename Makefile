@@ -54,7 +54,7 @@ bench-env:      ## make .venv-bench, with what `make bench` compares with: PyTor
 	.venv-bench/bin/python -m pip install --quiet kenlm || echo "kenlm does not build here." >&2
 
 results: .venv  ## write RESULTS.md and the tables of README from notebooks/measured.json
-	.venv/bin/python -c "from lttlib.course.tables import write_pages; write_pages('.')"
+	.venv/bin/python -c "from lttlib.course.tables import write_results; write_results('.')"
 
 # Beside the models of quick, a teacher narrower than theirs, so that both files together stay below 80 kB.
 shipped: .venv  ## train the two small models of notebook 00, and write them to notebooks/shipped

@@ -15,9 +15,9 @@ from lttlib import Error
 
 MAX_COMPLAINTS = 10  # lines of each kind
 MAX_COMPLAINT = 300  # characters
-# Of a model's folder, those that an output may be taken for.
+# Files of a model folder that --out must not overwrite.
 MODEL_FILES = ("weights.safetensors", "packed.safetensors", "model.tflite")
-BROKEN_PIPE = 141  # what a shell says of a program that died of writing to nobody
+BROKEN_PIPE = 141  # 128 + SIGPIPE
 UNFORESEEN = 70  # EX_SOFTWARE of sysexits.h
 
 # What to install for a package that is not there; all others come with the course.
@@ -227,6 +227,7 @@ def _add_parameter_option(command):
 
 
 def _add_run(commands):
+    # Which notebooks.
     run = commands.add_parser("run", help="run the notebooks of the course in order")
     run.add_argument(
         "profile",
@@ -242,6 +243,8 @@ def _add_run(commands):
         help="run this notebook alone; may be repeated",
     )
     run.add_argument("--from", dest="start", metavar="02", help="begin with this notebook")
+
+    # How they run.
     _add_parameter_option(run)
     run.add_argument(
         "--reports", default="", metavar="NAME", help="keep the reports of this run apart"
@@ -370,7 +373,7 @@ def _quantize(arguments):
             model.network,
             model.feature_config,
             model.alphabet,
-            seed=0 if arguments.stochastic else None,
+            stochastic=arguments.stochastic,
         )
     _print_size(path, size, model)
     return 0
@@ -382,9 +385,13 @@ def _add_deploy(commands):
     )
     deploy.add_argument("model", type=_model_path, help="folder of a model, or a packed file")
     deploy.add_argument(
-        "--form",
+        "--quantization",
         default="float32",
         help="float32, float16, dynamic_int8, int8 (default: %(default)s)",
+    )
+    # Its name in older versions.
+    deploy.add_argument(
+        "--form", dest="quantization", default=argparse.SUPPRESS, help=argparse.SUPPRESS
     )
     deploy.add_argument(
         "--speech",
@@ -392,13 +399,13 @@ def _add_deploy(commands):
         metavar=("CORPUS_ROOT", "SPLIT"),
         help="training speech, which int8 needs",
     )
-    deploy.add_argument("--out", type=Path, help="(default: MODEL-<form>.tflite)")
+    deploy.add_argument("--out", type=Path, help="(default: MODEL-<quantization>.tflite)")
     deploy.set_defaults(command=_deploy)
 
 
 def _deploy(arguments):
     with _quiet_stdout():
-        path = _output_path(arguments, f"{arguments.form}.tflite")
+        path = _output_path(arguments, f"{arguments.quantization}.tflite")
         model = _load_network(arguments.model)
         waves = []
         if arguments.speech:
@@ -407,7 +414,7 @@ def _deploy(arguments):
         from lttlib import models
 
         name = arguments.model.name
-        size = models.convert(model, path, arguments.form, waves, name=name)
+        size = models.convert(model, path, arguments.quantization, waves, name=name)
     _print_size(path, size, model)
     return 0
 
@@ -420,9 +427,12 @@ def _calibration_waves(root, split, sampling_rate):
     from lttlib import features, speech
     from lttlib.models.litert import CALIBRATION_UTTERANCES
 
+    # From all over the split first, then those between.
     utterances = speech.read_corpus(root, split)
     step = max(1, len(utterances) // CALIBRATION_UTTERANCES)
     in_turn = [item for start in range(step) for item in utterances[start::step]]
+
+    # As many as are needed, of those that can be read.
     waves = []
     rejected = 0
     for utterance, wave, reason in features.load_waves(in_turn, sampling_rate):
@@ -431,18 +441,22 @@ def _calibration_waves(root, split, sampling_rate):
             print(f"ltt: left out: {utterance.id}: {reason}", file=sys.stderr)
         else:
             waves.append(wave)
+        # The rest is not even read.
         if len(waves) == CALIBRATION_UTTERANCES:
             break
+
+    # Scales of little speech are poor: say how much there was.
     if not waves:
         problem = f"none of {rejected} recordings of {split} can be listened to"
         raise Error(problem, path=root, cure="name a split of speech")
     minutes = sum(map(len, waves)) / sampling_rate / 60
-    heard = f"{len(waves)} recordings, {minutes:.1f} minutes, of {split}"
-    print(f"ltt: listened to {heard}; {rejected} left out", file=sys.stderr)
+    amount = f"{len(waves)} recordings, {minutes:.1f} minutes, of {split}"
+    print(f"ltt: listened to {amount}; {rejected} left out", file=sys.stderr)
     return waves
 
 
 def _add_evaluate(commands):
+    # What is measured, and on what.
     evaluate = commands.add_parser(
         "evaluate", help="measure the error rates of a model on a split of a corpus"
     )
@@ -455,6 +469,8 @@ def _add_evaluate(commands):
         "corpus_root", type=Path, help="folder of a corpus in the LibriSpeech layout"
     )
     evaluate.add_argument("split", help="dev-clean is one folder, dev all that begin with dev-")
+
+    # How.
     evaluate.add_argument(
         "--normalise",
         action="store_true",
@@ -471,6 +487,7 @@ DECODER_OPTIONS = ("lm", "lexicon", "lm_weight", "word_score", "beam_width", "ca
 
 
 def _add_decoder_options(evaluate):
+    # The decoder and its language model.
     evaluate.add_argument(
         "--decoder", default="greedy", help="greedy, beam or lm (default: %(default)s)"
     )
@@ -478,7 +495,7 @@ def _add_decoder_options(evaluate):
         "--lm", metavar="FILE", help="language model of the decoder lm, an ARPA file"
     )
     evaluate.add_argument(
-        "--lexicon", metavar="FILE", help="words it may write, one a line (default: all it knows)"
+        "--lexicon", metavar="FILE", help="words it may write, one per line (default: all it knows)"
     )
     evaluate.add_argument(
         "--capitals",
@@ -486,6 +503,8 @@ def _add_decoder_options(evaluate):
         default=None,
         help="write the words of language model and lexicon in capitals",
     )
+
+    # Numbers of the search.
     evaluate.add_argument(
         "--lm-weight", type=_finite, metavar="X", help="of its natural logarithms (default: 1.25)"
     )
@@ -501,18 +520,29 @@ def _evaluate(arguments):
     with _quiet_stdout():
         from lttlib import models, recognition, speech
 
+        # Only options that are set: a decoder refuses those of another.
         options = {name: getattr(arguments, name) for name in DECODER_OPTIONS}
-        given = {name: value for name, value in options.items() if value is not None}
-        decoder = recognition.make_decoder(arguments.decoder, **given)
+        options = {name: value for name, value in options.items() if value is not None}
+        decoder = recognition.make_decoder(arguments.decoder, **options)
+        # What can be refused comes before what takes time.
         utterances = speech.read_corpus(arguments.corpus_root, arguments.split)
         model = models.load(arguments.model)
-        normalise = arguments.normalise
-        result = recognition.evaluate(model, utterances, decoder, cores=None, normalise=normalise)
+        result = recognition.evaluate(
+            model,
+            utterances,
+            decoder,
+            cores=None,
+            normalise_transcripts=arguments.normalise,
+        )
+
+    # What was left out or is doubtful goes to stderr.
     _complain("left out", [f"{item['id']}: {item['reason']}" for item in result["rejected"]])
     _complain("remark", result.get("remarks", ()))
     missing = result.get("lexicon_rejected", ())
     _complain("not in the lexicon", [f"{item['word']}: {item['reason']}" for item in missing])
     _complain("lexicon", result.get("lexicon_advice", ()))
+
+    # Only the result goes to stdout.
     if arguments.json:
         print(json.dumps(result))
     else:
@@ -555,8 +585,8 @@ def _print_unwritable(result):
     characters = result["unwritable"]["characters"]
     names = result["unwritable"]["names"]
     share = f"{characters:,} characters of the references ({result['unwritable']['percent']:.2f} %)"
-    cure = "" if result["normalised"] else "; --normalise mends what is only written otherwise"
-    print(f"{share} are none that the model can write, and count as errors{cure}:")
+    cure = "" if result["normalised"] else "; --normalise removes capitals and punctuation"
+    print(f"{share} are not in the model's alphabet and count as errors{cure}:")
     for name, count in list(names.items())[:MAX_COMPLAINTS]:
         print(f"{count:9,} {name}")
     if len(names) > MAX_COMPLAINTS:
@@ -564,9 +594,7 @@ def _print_unwritable(result):
 
 
 def _add_transcribe(commands):
-    transcribe = commands.add_parser(
-        "transcribe", help="write down what recordings say, a line each"
-    )
+    transcribe = commands.add_parser("transcribe", help="transcribe recordings, one line per file")
     transcribe.add_argument(
         "model",
         type=_model_path,
@@ -583,7 +611,7 @@ def _add_transcribe(commands):
     transcribe.add_argument(
         "--json",
         action="store_true",
-        help="print a JSON object a line: file, text, and words with the seconds of their letters",
+        help="print a JSON object per line: file, text, and words with the seconds of each letter",
     )
     transcribe.set_defaults(command=_transcribe)
 
@@ -594,6 +622,7 @@ def _transcribe(arguments):
     model = _load_recogniser(arguments.model)
     failed = 0
     for path in arguments.audio:
+        # In pieces, or in one go with the times of the words.
         try:
             if arguments.chunk:
                 line = {"file": str(path), "text": _stream(model, path, arguments.chunk)}
@@ -603,9 +632,11 @@ def _transcribe(arguments):
                 frame_seconds = model.stride * model.feature_config.frame_period_ms / 1000
                 words = recognition.timed_words(logits, model.alphabet, frame_seconds)
                 line = {"file": str(path), "text": text, "words": words}
+        # One bad file does not stop the others.
         except features.AudioError as error:
             print(f"ltt: {error}", file=sys.stderr)
             failed = 1
+        # Each line is printed as soon as it is known.
         else:
             text = json.dumps(line) if arguments.json else f"{path}\t{line['text']}"
             print(text, flush=True)
@@ -663,8 +694,8 @@ def _add_lm(commands):
         "texts",
         nargs="+",
         metavar="TEXT",
-        help="a sentence a line, plain, .gz, .bz2 or .xz; or the word librispeech: the 3-gram of "
-        "OpenSLR 11",
+        help="one sentence per line, plain, .gz, .bz2 or .xz; or the word librispeech: the 3-gram "
+        "of OpenSLR 11",
     )
     lm.add_argument(
         "out", type=Path, metavar="OUT", help="the ARPA file to write; for librispeech, its folder"
@@ -678,6 +709,7 @@ def _add_lm(commands):
 def _lm(arguments):
     from lttlib import recognition
 
+    # One that is ready is downloaded.
     if arguments.texts == ["librispeech"]:
         print(recognition.fetch_librispeech_arpa(arguments.out))
         return 0
@@ -688,7 +720,8 @@ def _lm(arguments):
     _check_output(arguments.out, ".arpa", *arguments.texts)
 
     # Lines that are no sentences are named, and left out.
-    sentences, rejected = [], []
+    sentences = []
+    rejected = []
     for path in arguments.texts:
         accepted, unusable = recognition.read_sentences(path)
         sentences += accepted
@@ -696,6 +729,7 @@ def _lm(arguments):
     _complain(
         "left out", [f"{line['file']}, line {line['line']}: {line['reason']}" for line in rejected]
     )
+    # A model of less than half of a text would mislead.
     if len(rejected) > len(sentences):
         problem = f"{len(rejected):,} of {len(rejected) + len(sentences):,} lines cannot be read"
         cure = "write numbers as words; letters but those of A to Z cannot be learned"
@@ -748,7 +782,7 @@ def _quiet_stdout():
 
 
 def _model_path(text):
-    """Path of a model, with a name that others can be made of: that of the folder for `.`."""
+    """Resolve `.` and `..`, so that the path has a name to derive output names from."""
     path = Path(text)
     if path.name in ("", ".."):
         return Path(os.path.abspath(path))
@@ -770,8 +804,8 @@ def _load_network(path):
 
     model = models.load(path)
     if isinstance(model, device.Recogniser):
-        problem = "deployed, and nothing else can be made of that"
-        raise Error(problem, path=path, cure="name the model that it was made of")
+        problem = "a deployed model cannot be converted"
+        raise Error(problem, path=path, cure="name the model that it was converted from")
     return model
 
 

@@ -12,6 +12,8 @@ import tokenize
 from pathlib import Path
 
 LIBRARY = Path(__file__).resolve().parent.parent / "lttlib"
+COMPREHENSIONS = (ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp)
+PAIRED = (ast.Constant, ast.Name, ast.Subscript)  # `mean, deviation = row["mean"], row["std"]`
 DOCUMENTED = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
 
 
@@ -37,6 +39,46 @@ def code_lines(source, tree):
     return numbers - docstring_lines(tree)
 
 
+def comment_lines(source):
+    """Numbers of the lines that have a comment, alone or behind code."""
+    tokens = tokenize.generate_tokens(io.StringIO(source).readline)
+    return {token.start[0] for token in tokens if token.type == tokenize.COMMENT}
+
+
+def unexplained(function, code, comments):
+    """Most statements of a function, one after the other, without a comment among them."""
+    body = function.body[1:] if ast.get_docstring(function) is not None else function.body
+    starts = {
+        node.lineno
+        for statement in body
+        for node in ast.walk(statement)
+        if isinstance(node, ast.stmt) and node.lineno in code
+    }
+    longest = run = 0
+    for number in range(body[0].lineno if body else 0, function.end_lineno + 1):
+        run = 0 if number in comments else run
+        run += number in starts
+        longest = max(longest, run)
+    return longest
+
+
+def shapes(path):
+    """Yield (line, what) of shapes of code that hold more than one thought a line."""
+    tree = ast.parse(Path(path).read_text(encoding="utf-8"))
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call) and len(node.args) > 4:
+            if getattr(node.func, "id", "") not in ("print", "zip", "min", "max"):
+                yield node.lineno, "more than four positional arguments"
+        if isinstance(node, COMPREHENSIONS):
+            inner = [child for child in ast.walk(node) if isinstance(child, COMPREHENSIONS)]
+            if len(inner) > 1:
+                yield node.lineno, "a comprehension in another"
+        if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Tuple):
+            values = getattr(node.value, "elts", [])
+            if not all(isinstance(value, PAIRED) for value in values):
+                yield node.lineno, "several assignments in one"
+
+
 def measure(paths):
     """Figures of some files together.
 
@@ -44,9 +86,13 @@ def measure(paths):
     -------
     dict: lines; code (lines); mean and longest (characters of a code line); wide (code lines over
     100 characters); names (per code line); comments (lines of their own, per 100 code lines);
-    functions, a list of (code lines, name, line number, path), the longest first.
+    functions, a list of (code lines, name, line number, path), the longest first; silent, the same
+    for functions of more than 20 code lines, with statements in a row that no comment explains.
     """
-    lines, lengths, names, comments, functions = 0, [], 0, 0, []
+    lines, names, comments = 0, 0, 0
+    lengths = []
+    functions = []
+    silent = []
     for path in paths:
         source = Path(path).read_text(encoding="utf-8")
         tree = ast.parse(source)
@@ -55,11 +101,15 @@ def measure(paths):
         lines += len(text)
         lengths += [len(text[number - 1].rstrip()) for number in code]
         comments += sum(line.lstrip().startswith("#") for line in text)
+        commented = comment_lines(source)
         for node in ast.walk(tree):
             names += isinstance(node, ast.Name | ast.Attribute)
             if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
                 own = code & set(range(node.lineno, node.end_lineno + 1))
                 functions.append((len(own), node.name, node.lineno, Path(path)))
+                if len(own) > 20:
+                    run = unexplained(node, code, commented)
+                    silent.append((run, node.name, node.lineno, Path(path)))
     return {
         "lines": lines,
         "code": len(lengths),
@@ -69,6 +119,7 @@ def measure(paths):
         "names": names / max(len(lengths), 1),
         "comments": 100 * comments / max(len(lengths), 1),
         "functions": sorted(functions, key=lambda row: (-row[0], row[1])),
+        "silent": sorted(silent, key=lambda row: (-row[0], row[1])),
     }
 
 
@@ -93,8 +144,11 @@ def main(libraries):
             sizes = f"{row['lines']:6}{row['code']:6}{row['mean']:6.1f}{row['longest']:9}"
             shares = f"{row['wide']:6}{row['names']:7.2f}{row['comments']:10.1f}"
             print(f"{wing:14}{sizes}{shares}  {length} ({name})")
-        for length, name, number, path in measure(wings(library)["all"])["functions"][:12]:
-            print(f"{length:4} {Path(path).relative_to(library)}:{number} {name}")
+        library_figures = measure(wings(library)["all"])
+        for key in ("functions", "silent"):
+            print(key)
+            for length, name, number, path in library_figures[key][:12]:
+                print(f"{length:4} {Path(path).relative_to(library)}:{number} {name}")
 
 
 if __name__ == "__main__":

@@ -33,8 +33,8 @@ def main(steps):
     for stems, values in steps:
         for stem in stems:
             declared = notebooks.parameters(notebooks.NOTEBOOKS / f"{stem}.ipynb")
-            given = {name: value for name, value in values.items() if name in declared}
-            ((path, converted),) = notebooks.plan("quick", [stem], None, given)
+            overrides = {name: value for name, value in values.items() if name in declared}
+            ((path, converted),) = notebooks.plan("quick", [stem], None, overrides)
             run_cells(path, converted)
 
 

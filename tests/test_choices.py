@@ -141,7 +141,7 @@ def test_runs_hold_each_value_of_each_choice():
     for name, choices in CHOICES.items():
         _, stems = declared[name]
         steps = [step for run in RUNS for step in steps_of(run)]
-        tried = {given[name] for notebooks, given in steps if stems & set(notebooks)}
+        tried = {values[name] for notebooks, values in steps if stems & set(notebooks)}
         assert tried == choices, name
     assert set(SMALL) | set(FOR_RAW) <= set(declared)
 
@@ -167,14 +167,14 @@ def write_tones(folder):
 
 
 @pytest.mark.slow
-def test_every_notebook_runs_with_every_value_of_every_choice(tmp_path):
+def test_notebooks_run_with_every_value_of_every_choice(tmp_path):
     write_tones(tmp_path / "corpus")
     script = Path(__file__).with_name("notebooks_alone.py")
 
     def run_course(run):
         steps = steps_of(run)
-        for _, given in steps:
-            given["corpus_root"] = str(tmp_path / "corpus")
+        for _, values in steps:
+            values["corpus_root"] = str(tmp_path / "corpus")
         command = [sys.executable, str(script), json.dumps(steps)]
         environment = os.environ | {"LTT_DATA": str(tmp_path / run.split()[0]), "LTT_BATCH": "1"}
         return subprocess.run(command, capture_output=True, text=True, env=environment)

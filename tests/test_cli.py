@@ -290,7 +290,7 @@ def test_command_with_a_standard_stream_that_fails_ends_without_a_traceback(
         ("latin-1", "\\xe9", b"\xe9"),
     ],
 )
-def test_what_is_printed_arrives_whatever_letters_it_holds(encoding, text, expected):
+def test_prepared_streams_print_all_letters_in_every_encoding(encoding, text, expected):
     program = f"from lttlib import cli; cli._prepare_streams(); print('{text}')"
     environment = os.environ | {"PYTHONIOENCODING": encoding}
     command = [sys.executable, "-c", program]
@@ -327,7 +327,7 @@ def test_libraries_that_cannot_write_at_home_write_elsewhere_until_the_end(tmp_p
 
 
 @pytest.mark.parametrize(
-    "words, given",
+    "words, parameters",
     [
         ("run quick -p epochs 3", {"epochs": "3"}),
         ("run quick -p epochs=3", {"epochs": "3"}),
@@ -341,9 +341,9 @@ def test_libraries_that_cannot_write_at_home_write_elsewhere_until_the_end(tmp_p
         ("sweep quick --only 04 --grid w -1e-3 -inf -p seed=2", {"seed": "2"}),
     ],
 )
-def test_parameter_is_given_in_one_word_or_two_and_a_number_may_be_negative(words, given):
+def test_parameter_is_given_in_one_word_or_two_and_a_number_may_be_negative(words, parameters):
     arguments = cli.parser().parse_args(words.split())
-    assert dict(arguments.parameter) == given and arguments.profile == "quick"
+    assert dict(arguments.parameter) == parameters and arguments.profile == "quick"
     assert getattr(arguments, "grid", None) in (None, [["w", "-1e-3", "-inf"]])
 
 
@@ -443,7 +443,7 @@ def test_model_of_hints_is_refused_by_every_command_that_wants_letters(noise, tm
     ],
 )
 def test_evaluate_names_what_is_missing(noise, capsys, model, corpus, split, name):
-    with pytest.raises(ValueError, match=name) as refused:
+    with pytest.raises(lttlib.Error, match=name) as refused:
         read_corpus(noise / corpus, split)
         models.load(noise / model)
     problem = f"ltt: error: {refused.value}\n"
@@ -451,13 +451,13 @@ def test_evaluate_names_what_is_missing(noise, capsys, model, corpus, split, nam
 
 
 def test_transcribe_reports_what_it_cannot_use_and_reads_the_rest(noise, tmp_path, capsys):
-    whole = sounds(noise)
+    recordings = sounds(noise)
     (tmp_path / "broken.wav").write_bytes(b"no sound")
-    files = [whole[0], tmp_path / "broken.wav", tmp_path / "missing.wav", whole[1]]
+    files = [recordings[0], tmp_path / "broken.wav", tmp_path / "missing.wav", recordings[1]]
     lines, err = run_cli(capsys, "transcribe", noise / "pupil", *files, code=1)
-    assert [line.split("\t")[0] for line in lines] == whole[:2]
+    assert [line.split("\t")[0] for line in lines] == recordings[:2]
     assert "broken.wav" in err and "missing.wav" in err and err.count("\n") == 2
-    again, _ = run_cli(capsys, "transcribe", noise / "pupil", *whole)
+    again, _ = run_cli(capsys, "transcribe", noise / "pupil", *recordings)
     assert again[0] == lines[0]
 
 
@@ -465,11 +465,11 @@ NOT_UTF8 = os.fsdecode(b"caf\xe9")
 
 
 def test_transcribe_prints_names_that_are_not_utf8_and_goes_on(noise, tmp_path, capsys):
-    whole = sounds(noise)
-    shutil.copy(whole[0], tmp_path / f"{NOT_UTF8}.flac")
-    files = [tmp_path / f"{NOT_UTF8}.wav", tmp_path / f"{NOT_UTF8}.flac", whole[1]]
+    recordings = sounds(noise)
+    shutil.copy(recordings[0], tmp_path / f"{NOT_UTF8}.flac")
+    files = [tmp_path / f"{NOT_UTF8}.wav", tmp_path / f"{NOT_UTF8}.flac", recordings[1]]
     lines, err = run_cli(capsys, "transcribe", noise / "pupil", *files, code=1)
-    assert [line.split("\t")[0] for line in lines] == [f"{tmp_path}/caf\\udce9.flac", whole[1]]
+    assert [line.split("\t")[0] for line in lines] == [f"{tmp_path}/caf\\udce9.flac", recordings[1]]
     assert "caf\\udce9.wav: no such audio file" in err and err.count("\n") == 1
 
 
@@ -672,7 +672,7 @@ def test_quantize_writes_through_a_link(noise, tmp_path, capsys):
 
 @pytest.mark.parametrize("model", ["nobody", "corpus/dev/7/1/7-1.trans.txt"])
 def test_quantize_names_what_is_no_model(noise, tmp_path, capsys, model):
-    with pytest.raises(ValueError, match=Path(model).name) as refused:
+    with pytest.raises(lttlib.Error, match=Path(model).name) as refused:
         models.load(noise / model)
     problem = f"ltt: error: {refused.value}\n"
     path = tmp_path / "small.safetensors"
@@ -816,9 +816,9 @@ def test_evaluate_with_a_decoder_that_is_refused_is_one_line_on_stderr(
 
 def test_deploy_writes_what_measures_and_transcribes_like_its_model(noise, tmp_path, capsys):
     speech = ["--speech", noise / "corpus", "dev"]
-    for form, options in (("float32", []), ("int8", speech), ("dynamic_int8", speech)):
-        path = tmp_path / f"{form}.tflite"
-        options = ["--form", form, *options, "--out", path]
+    for name, options in (("float32", []), ("int8", speech), ("dynamic_int8", speech)):
+        path = tmp_path / f"{name}.tflite"
+        options = ["--quantization", name, *options, "--out", path]
         (line,), _ = run_cli(capsys, "deploy", noise / "pupil", *options)
         assert f"{path}: {path.stat().st_size:,} bytes" in line
     deployed = evaluated(tmp_path / "float32.tflite", noise, capsys)
@@ -833,7 +833,7 @@ def test_deploy_writes_what_measures_and_transcribes_like_its_model(noise, tmp_p
 
 def test_deploy_listens_to_what_records_would_take_and_says_how_much(noise, tmp_path, capsys):
     corpus = shutil.copytree(noise / "corpus", tmp_path / "corpus")
-    words = ["deploy", noise / "pupil", "--form", "int8", "--speech", corpus, "dev"]
+    words = ["deploy", noise / "pupil", "--quantization", "int8", "--speech", corpus, "dev"]
     run_cli(capsys, *words, "--out", tmp_path / "a.tflite")
     chapter = corpus / "dev" / "7" / "1"
     soundfile.write(chapter / "7-0-0.flac", np.zeros(8000), 8000)
@@ -846,13 +846,16 @@ def test_deploy_listens_to_what_records_would_take_and_says_how_much(noise, tmp_
     assert (tmp_path / "a.tflite").read_bytes() == (tmp_path / "b.tflite").read_bytes()
 
 
-@pytest.mark.parametrize("form", ["int8", "float32"])
-def test_deploy_of_a_model_that_could_listen_to_nothing_is_refused(noise, tmp_path, capsys, form):
+@pytest.mark.parametrize("option", ["--quantization", "--form"])  # the second is the older name
+@pytest.mark.parametrize("name", ["int8", "float32"])
+def test_deploy_of_a_model_that_could_listen_to_nothing_is_refused(
+    noise, tmp_path, capsys, option, name
+):
     corpus = shutil.copytree(noise / "corpus", tmp_path / "corpus")
     for path in sounds(tmp_path):
         soundfile.write(path, np.zeros(8000), 8000)
     path = tmp_path / "a.tflite"
-    words = ["deploy", noise / "pupil", "--form", form, "--speech", corpus, "dev", "--out", path]
+    words = ["deploy", noise / "pupil", option, name, "--speech", corpus, "dev", "--out", path]
     out, err = run_cli(capsys, *words, code=2)
     *listed, last = err.splitlines()
     assert out == [] and not path.exists() and len(listed) == 4
@@ -881,7 +884,7 @@ def test_deploy_takes_other_recordings_in_place_of_those_that_it_cannot_use(
 def test_deploy_without_speech_cannot_be_int8_and_streams(noise, tmp_path, capsys):
     path = tmp_path / "a.tflite"
     words = ["deploy", noise / "pupil", "--out", path]
-    assert_refuses(capsys, "int8 needs speech", *words, "--form", "int8")
+    assert_refuses(capsys, "int8 needs speech", *words, "--quantization", "int8")
     assert not list(tmp_path.iterdir())
     run_cli(capsys, *words)
     texts = []
@@ -901,10 +904,10 @@ def deployed(noise):
 
 @pytest.mark.parametrize("command", ["quantize", "deploy"])
 @pytest.mark.parametrize("model", ["arrived", "arrived/", "pupil.tflite"])
-def test_nothing_else_is_made_of_a_deployed_model(deployed, capsys, command, model):
+def test_deployed_model_is_neither_quantized_nor_deployed_again(deployed, capsys, command, model):
     before = sorted(deployed.rglob("*"))
     path = Path(deployed / model)
-    problem = f"{path}: deployed, and nothing else can be made of that; name the model that"
+    problem = f"{path}: a deployed model cannot be converted; name the model that"
     assert_refuses(capsys, problem, command, f"{deployed}/{model}")
     assert sorted(deployed.rglob("*")) == before
 

@@ -76,9 +76,9 @@ def test_notation_gives_no_symbol_two_meanings():
 
 
 def test_notation_says_where_each_symbol_is_at_home():
-    for symbol, meaning, *_, home in symbol_rows():
+    for symbol, meaning, *_, link in symbol_rows():
         assert meaning, symbol
-        match = re.fullmatch(r"\[(\d\d)\]\((\S+)\)", home)
+        match = re.fullmatch(r"\[(\d\d)\]\((\S+)\)", link)
         assert match and match[2].startswith(f"{match[1]}_"), symbol
 
 

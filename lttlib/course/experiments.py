@@ -17,10 +17,10 @@ from lttlib import Error, models, recognition, speech, training
 from lttlib.course.notebooks import require
 from lttlib.features import shards
 from lttlib.files import fingerprint, lock, parse_json, write_json
-from lttlib.models.folder import PACKED_FILE
+from lttlib.models.folder import CARD_FILE, PACKED_FILE
 from lttlib.network.distribution import is_chief
 from lttlib.network.quantization import quantize_kernels
-from lttlib.training.checkpoint import run_fingerprint
+from lttlib.training.checkpoint import describe_run
 
 CORPUS_FILE = "corpus.json"  # beside the records of a profile: where their corpus is
 
@@ -138,16 +138,19 @@ def run_experiment(
     """
     folder = Path(folder)
     learnable = training.with_feasible_labels(records, network.spec)
-    identity = run_fingerprint(network, objective, learnable, config)
-    identity = fingerprint(identity.encode())
+    description = describe_run(network, objective, learnable, config)
+    identity = fingerprint(description.encode())
+
+    # A model of the very same training is taken instead.
     if same_as:
         if models.read_card(same_as).get("training") == identity:
             return current_card(same_as, scored, cores)
         print(f"{same_as} is of another training: {folder.name} is trained", flush=True)
+
     # Of two processes that train to one folder, the second waits until the model is written.
     checkpoint = f"{folder}.checkpoint"
     with lock(checkpoint) if is_chief() else nullcontext():
-        history = training.train(network, objective, records, config, checkpoint)
+        history = training.train(network, objective, records, config, checkpoint=checkpoint)
         card = {
             "training": identity,
             "seed": config.seed,
@@ -155,6 +158,7 @@ def run_experiment(
             "recipe": asdict(config),
             "precision": network.output_layer.dtype_policy.name,
         }
+        # What is scored is read from the folder again.
         model = models.Model(network, records.feature_config, records.alphabet)
         models.save(folder, model, **card, **history, **metadata)
         return score(folder, scored, cores)
@@ -187,7 +191,8 @@ def ship(folder, target, scored, bits=4, bucket_size=256) -> dict:
     -------
     dict: the card, with what its users need to know.
     """
-    folder, target = Path(folder), Path(target)
+    folder = Path(folder)
+    target = Path(target)
     card = models.read_card(folder)
     metadata = {"technique": card["technique"], "bits": bits, "seed": card["seed"]}
     if PACKED_FILE in card["files"]:
@@ -211,14 +216,9 @@ def hash_of_utterances(utterances) -> str:
 
 
 def current_card(folder, scored, cores=None) -> dict:
-    """Return the card of a model, with results on these utterances.
+    """Return the card of a model with results on these utterances; arguments are as of `score`.
 
-    Where its results are of others, or do not say of which, it is scored anew.
-
-    Parameters
-    ----------
-    folder, scored, cores
-        As `score` takes them.
+    Re-scores the model if its results are for other utterances or lack `scored_on`.
     """
     card = models.read_card(folder)
     results = card.get("results", {})
@@ -264,19 +264,19 @@ def hash_of_records(folder) -> str:
 
 @functools.lru_cache(16)  # asked for each model of a profile
 def _hash_of_shards(paths, times):
-    """Hash of the contents of shards whose indices are of these times."""
+    """Hash of the shards' contents; `times` (mtimes of the indices) only keys the cache."""
     hashes = [shards.read_index(path).get("sha256", "") for path in paths]
     return fingerprint(*map(str.encode, hashes))
 
 
 def outdated(folder) -> str:
-    """Return what a model was made of that is other now, in words; empty if nothing is."""
+    """Describe the first input (records or model) that changed since training; "" if none."""
     folder = Path(folder)
-    made = models.read_card(folder).get("made_of", {})
-    for split, content in made.get("records", {}).items():
+    inputs = models.read_card(folder).get("made_of", {})
+    for split, content in inputs.get("records", {}).items():
         if hash_of_records(folder.parents[1] / "records" / split) != content:
             return f"it learned from other records of {split} than those that are there now"
-    for name, content in made.get("models", {}).items():
+    for name, content in inputs.get("models", {}).items():
         path = folder.with_name(name)
         if path.exists() and models.read_card(path)["fingerprint"] != content:
             return f"it was made of another {name} than the one that is there now"
@@ -284,7 +284,7 @@ def outdated(folder) -> str:
 
 
 def require_current(folder, made_by, **entries) -> Path:
-    """Return the folder of a model that another notebook made, if it would be made so today.
+    """Return the folder of another notebook's model, if its inputs and entries are unchanged.
 
     Parameters
     ----------
@@ -300,9 +300,9 @@ def require_current(folder, made_by, **entries) -> Path:
     FileNotFoundError
         There is no such model.
     lttlib.Error
-        What it was made of is other now, or an entry is.
+        An input of the model changed since its training, or an entry of the card differs.
     """
-    folder = require(Path(folder) / "card.json", made_by).parent
+    folder = require(Path(folder) / CARD_FILE, made_by).parent
     card = models.read_card(folder)
     problem = outdated(folder)
     for name, value in entries.items():
@@ -344,7 +344,7 @@ def load_results(folder, prefixes=("",), scored=None, cores=None) -> list:
 
 def _model_rows(folder, scored, cores):
     """The rows of one model."""
-    # What all rows of the model have.
+    # Inputs or results that cannot be read, or have changed, are a problem.
     try:
         card = models.read_card(folder)
         problem = outdated(folder)
@@ -354,6 +354,8 @@ def _model_rows(folder, scored, cores):
         problem = str(error)
     if problem:
         return [{"name": folder.name, "problem": problem}]
+
+    # What all rows of the model have.
     model = {
         "name": folder.name,
         "technique": card.get("technique", folder.name),
@@ -367,13 +369,17 @@ def _model_rows(folder, scored, cores):
     rows = []
     for decoder, key in (("greedy", "results"), ("lm", "lm_results")):
         for split, result in card.get(key, {}).items():
+            # Greedy results are current now; those of a language model may be old.
             if split in scored and not _is_of(result, scored[split]):
                 problem = f"its words by a language model are not of this {split}"
                 rows.append({"name": folder.name, "problem": problem})
                 continue
+            # Its rates beside the whole result.
             rates = {rate: result[rate] for rate in ("LER", "LER_ci", "WER", "WER_ci")}
             row = {"split": split, "decoder": decoder, "result": result}
             rows.append(model | row | rates)
+
+    # A model without any row would be missed.
     if not rows:
         problem = "its card has no results: score it, or run its notebook again"
         return [{"name": folder.name, "problem": problem}]

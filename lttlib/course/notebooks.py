@@ -30,6 +30,7 @@ RENAMED = {
     "stride_ms": "frame_shift_ms",
     "frames": "frame_selection",
     "float_ends": "skip_first_and_last",
+    "clip": "clip_norm",
 }
 
 # What the values of a parameter may be: by its name, or by the last words of that. Where nothing
@@ -39,7 +40,7 @@ RANGES = {
     "beam_width calibration chunk_ms sampling_rate n_mfcc n_mels sentences "
     "watched_steps",
     "[0, inf)": "cores listen_to masks mask_width lm_weights",
-    "(0, inf)": "learning_rate clip temperature speeds window_ms frame_shift_ms",
+    "(0, inf)": "learning_rate clip_norm temperature speeds window_ms frame_shift_ms",
     "[0, 1]": "alpha warmup",
     "[0, 1)": "dropouts",
     "(0, 1]": "transcribed_share",
@@ -86,9 +87,13 @@ class _TextLoader(yaml.SafeLoader):
     """Leaves values as they are typed: YAML 1.1 reads 010 as 8, 12:30 as 750, and no as false."""
 
 
+def _null_and_merge(rows):
+    """The rows (tag, pattern) of values that are not read as text."""
+    return [row for row in rows if row[0].endswith((":null", ":merge"))]
+
+
 _TextLoader.yaml_implicit_resolvers = {
-    first: [(tag, pattern) for tag, pattern in rows if tag.endswith((":null", ":merge"))]
-    for first, rows in yaml.SafeLoader.yaml_implicit_resolvers.items()
+    first: _null_and_merge(rows) for first, rows in yaml.SafeLoader.yaml_implicit_resolvers.items()
 }
 
 
@@ -155,14 +160,14 @@ def parameters(notebook):
         if not line.strip():
             continue
         try:
-            name, kind, default, note = _parse_declaration(line)
+            name, kind, default, help_text = _parse_declaration(line)
             if name in declared or _convert(name, kind, default) != default:
                 raise ValueError
         except (AttributeError, SyntaxError, TypeError, ValueError) as error:
             problem = f"this declares no parameter: {line}"
             cure = "write `name: type = literal  # help`, each name once"
             raise Error(problem, notebook, cure) from error
-        declared[name] = kind, default, note
+        declared[name] = kind, default, help_text
     return declared
 
 
@@ -182,11 +187,11 @@ def _parameters_cell(notebook):
 
 def _parse_declaration(line):
     """Name, type, default and help of ``name: type = literal  # help``."""
-    code, note = line.split("  # ", 1)
+    code, help_text = line.split("  # ", 1)
     (statement,) = ast.parse(code).body
     kind = ast.unparse(statement.annotation)
     default = ast.literal_eval(statement.value)
-    return statement.target.id, kind, default, note.strip()
+    return statement.target.id, kind, default, help_text.strip()
 
 
 def profile(name):
@@ -307,7 +312,7 @@ def _reports_folder(profile, name):
 
 
 def _results_path(profile, notebook, values):
-    """A path that stands for all that a notebook makes: models, say, of the students' name."""
+    """Lock path for a notebook's outputs (models named after its student or teacher)."""
     declared = parameters(notebook)
     names = [values.get(key, declared[key][1]) for key in ("teacher", "student") if key in declared]
     return profile_folder(profile) / ".".join([*names[-1:], notebook.stem])

@@ -24,6 +24,7 @@ from pygments.lexers import PythonLexer
 
 from lttlib import Error
 from lttlib.course import notebooks
+from lttlib.course.plots import ONLY_LIVE
 from lttlib.files import atomic_write, lock, temporary_folder
 
 TITLE = "Listen to the Teacher!"
@@ -92,7 +93,6 @@ FOLDED = {
     "parameters": "Parameters and their defaults",
     "injected-parameters": "Parameters of this run",
 }
-ONLY_LIVE = "Interactive: open this notebook in JupyterLab."
 
 
 def mathml(tex, display="inline") -> str:
@@ -109,6 +109,7 @@ def mathml(tex, display="inline") -> str:
     Error
         If it is no formula, or has a command that the converter does not know.
     """
+    # The converter knows some functions by other names.
     known = tex
     for pattern, replacement in TEX.items():
         known = re.sub(pattern, replacement, known)
@@ -116,14 +117,18 @@ def mathml(tex, display="inline") -> str:
         element = Converter(xmlns="", display=display).convert_to_element(known)
     except Exception as error:  # each mistake has a class of its own
         raise _formula_error(tex, type(error).__name__) from error
+
+    # What the converter passes over in silence.
     for part in element.iter():
         part.text = html.unescape(part.text or "")
         # A command that it does not know becomes a letter; so does what is left of a table.
         is_left_over = part.text == "&" and r"\&" not in tex
         if "\\" in part.text or is_left_over:
             raise _formula_error(tex, f"unknown: {part.text}")
+        # An element that lacks a part, such as a fraction without a denominator.
         if len(part) != CHILDREN.get(part.tag, len(part)):
             raise _formula_error(tex, f"{part.tag} of {len(part)} parts")
+    # A brace too many changes what the others enclose.
     if len(re.findall(r"(?<!\\)\{", tex)) != len(re.findall(r"(?<!\\)\}", tex)):
         raise _formula_error(tex, "braces that do not match")
 
@@ -206,7 +211,7 @@ class _Page:
     def __init__(self, source):
         self.source = source
         self.headings = []  # (level, id, HTML) of each
-        self.printed = ""  # what a cell has said so far
+        self.printed = ""  # what a cell has printed so far
 
     def markdown(self, text) -> str:
         """A text in Markdown as HTML."""
@@ -227,9 +232,9 @@ class _Page:
     def _new_id(self, text):
         """A name for a heading, by its text; that of an equal one gets a number."""
         name = re.sub(r"\W+", "-", text).strip("-") or "section"  # Further-reading, as JupyterLab
-        taken = {known for _, known, _ in self.headings}
-        names = [name, *(f"{name}-{number}" for number in range(2, len(taken) + 3))]
-        return next(name for name in names if name not in taken)
+        used_ids = {known for _, known, _ in self.headings}
+        names = [name, *(f"{name}-{number}" for number in range(2, len(used_ids) + 3))]
+        return next(name for name in names if name not in used_ids)
 
     def _finish(self, soup) -> str:
         """HTML whose tables scroll, whose pictures and sounds have a text, without scripts."""
@@ -310,7 +315,7 @@ class _Page:
         address = f"data:{kind};base64,{''.join(data.split())}"
         return f'<img src="{address}" alt="{text}"{size}>'
 
-    def whole(self, body) -> str:
+    def render(self, body) -> str:
         """The whole page around a body."""
         titles = [heading for level, _, heading in self.headings if level == 1]
         title = _text_of(titles[0]) if titles else self.source.stem
@@ -371,7 +376,7 @@ def notebook_page(notebook, source) -> str:
             problem = f"cell {number} ({cell.get('id', 'without id')}): {error.problem}"
             raise Error(problem, source, error.cure) from error
     body = _without_ways("\n".join(parts))
-    return page.whole(_fold_sections(body) if _is_solution(source) else body)
+    return page.render(_fold_sections(body) if _is_solution(source) else body)
 
 
 def markdown_page(source) -> str:
@@ -381,7 +386,7 @@ def markdown_page(source) -> str:
         body = page.markdown(source.read_text(encoding="utf-8"))
     except Error as error:
         raise Error(error.problem, source, error.cure) from error
-    return page.whole(body)
+    return page.render(body)
 
 
 def write_page(path, text) -> None:
@@ -441,6 +446,8 @@ def write_site(profile="quick", folder=None) -> Path:
     notebooks.profile(profile)  # refuses a name that is none
     folder = Path(os.path.abspath(folder or notebooks.DATA / "pages"))
     _check_replaceable(folder)
+
+    # The outputs of all notebooks are there, or nothing is written.
     reports = notebooks.reports_path(profile)
     runs = {}
     for source in _sources(notebooks.NOTEBOOKS):
@@ -448,10 +455,12 @@ def write_site(profile="quick", folder=None) -> Path:
             path = notebooks.require(reports / source.name, source.stem)
             runs[source] = nbformat.read(path, as_version=4)
 
+    # The site takes its place only when it is complete.
     with lock(folder), temporary_folder(folder) as temporary:
         site = temporary / "site"
         for source in _sources(notebooks.NOTEBOOKS):
             path = site / source.relative_to(notebooks.NOTEBOOKS).with_suffix(".html")
+            # Solutions and pages in Markdown are not run in order.
             if source in runs:
                 write_page(path, notebook_page(runs[source], source))
             else:
@@ -488,7 +497,7 @@ def _index_page(runs, profile):
     folder = notebooks.NOTEBOOKS
     rows = [_index_row(source, run) for source, run in runs.items()]
     pages = [source for source in _sources(folder) if source.suffix == ".md"]
-    links = [f"* [{_heading(source)}]({source.name})" for source in pages]
+    links = [f"* [{heading(source)}]({source.name})" for source in pages]
     more = "\n".join(["## To look up", "", *links]) if links else ""
 
     picture = folder.parent / PICTURE
@@ -503,7 +512,7 @@ def _index_page(runs, profile):
 
 def _index_row(source, run):
     """A row of the table of notebooks, in Markdown."""
-    name, _, question = _heading(source).partition(": ")
+    name, _, question = heading(source).partition(": ")
     if not re.match(r"\d", name):
         name = f"{source.stem[:2]} {source.stem[3:].replace('_', ' ').capitalize()}"
     seconds = run.metadata.papermill.duration
@@ -593,7 +602,8 @@ def _without_ways(body):
 def _neighbours(source):
     """Links to the page before and after, and to the first."""
     if _is_solution(source):
-        before, after = source.parent.parent / source.name, None
+        before = source.parent.parent / source.name
+        after = None
         index = "../index.html"
     else:
         pages = [path for path in _sources(source.parent) if _is_notebook(path)]
@@ -616,7 +626,7 @@ def _way(target, source, relation, text):
     return f'<a rel="{relation}" href="{Path(page).as_posix()}">{text.format(name)}</a>'
 
 
-def _heading(source):
+def heading(source):
     """The first heading of a source, in Markdown."""
     text = source.read_text(encoding="utf-8")
     if source.suffix == ".ipynb":
@@ -629,4 +639,4 @@ def _heading(source):
 
 def _plain_title(source):
     """The heading of a source without marks of Markdown."""
-    return re.sub(r"[*`$\\]", "", _heading(source))
+    return re.sub(r"[*`$\\]", "", heading(source))

@@ -102,24 +102,10 @@ def wave(axes, samples, sampling_rate: int) -> None:
 def specshow(
     axes, values, seconds_per_frame: float, label: str = "", top: float | None = None, **options
 ):
-    """Something that changes over time, as a picture with a colour bar.
+    """Draw values [frames, channels] over seconds, with a colour bar; return the AxesImage.
 
-    Parameters
-    ----------
-    axes : matplotlib.axes.Axes
-    values : array [frames, channels]
-    seconds_per_frame : float
-    label : str
-        Of the colour bar.
-    top : float, optional
-        What the last channel stands for, where the first stands for 0 (kHz, say); without it
-        channels are numbered.
-    **options
-        Of `imshow`: vmin, vmax, ...
-
-    Returns
-    -------
-    matplotlib.image.AxesImage
+    The first channel stands for 0 and the last for `top` (kHz, say); without it channels are
+    numbered. Options are those of `imshow`: vmin, vmax, ...
     """
     frames, channels = values.shape
     heights = (-0.5, channels - 0.5) if top is None else (0, top)
@@ -149,10 +135,12 @@ def posteriors(axes, probabilities, classes, seconds_per_frame: float) -> None:
         Names of all classes but the blank.
     seconds_per_frame : float
     """
+    # Which class leads in which frame, and when.
     blank = len(classes)
     leading = probabilities.argmax(axis=1)
     seconds = (np.arange(len(probabilities)) + 0.5) * seconds_per_frame
 
+    # Curves; the legend names each kind once.
     axes.fill_between(seconds, probabilities[:, blank], color="0.88", label="blank")
     labelled = set()
     for index in sorted(set(leading) - {blank}):
@@ -171,6 +159,8 @@ def posteriors(axes, probabilities, classes, seconds_per_frame: float) -> None:
             style = {"ha": "center", "fontsize": 9, "color": COLOURS[KIND_COLOURS[kind]]}
             axes.annotate(name, (seconds[frame], 1.03), **style)
         previous = index
+
+    # Room above for the letters.
     axes.set(ylim=(0, 1.15), xlim=(0, len(probabilities) * seconds_per_frame))
     # Short enough to end before the label of the axis, which is in the middle.
     below = {"loc": "upper left", "bbox_to_anchor": (0, -0.18), "ncols": 4, "fontsize": 8}
@@ -314,7 +304,8 @@ def _curve_in_words(line):
     text = f"{name}: {first:.3g}"
     if len(heights) > 1:
         last = heights[-1]
-        low, high = min(heights), max(heights)
+        low = min(heights)
+        high = max(heights)
         text += f" to {last:.3g}, between {low:.3g} and {high:.3g}"
     return text
 
@@ -384,11 +375,13 @@ def frontier(axes, rows, front, cost: str = "bytes", rate: str = "LER", also=())
     rows = [row for row in rows if row[cost] is not None]
     front_points = [(row[cost], row[rate]) for row in front]
     other_points = [(row[cost], row[rate]) for row in rows if row not in front]
+    # Those that others beat are small dots.
     if other_points:
         axes.plot(*zip(*other_points, strict=True), "o", color=COLOURS["sky"], markersize=4)
     # What a device may hold rises along the line, the errors fall only at a model.
     axes.step(*zip(*front_points, strict=True), "o-", where="post", color=COLOURS["blue"])
 
+    # A logarithmic scale has no 0.
     has_errors = all(row[rate] > 0 for row in rows)
     axes.set(xscale="log", yscale="log" if has_errors else "linear")
     axes.margins(0.35, 0.15)
@@ -396,13 +389,15 @@ def frontier(axes, rows, front, cost: str = "bytes", rate: str = "LER", also=())
         axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         axes.yaxis.set_major_formatter("{x:g}")
         axes.yaxis.set_minor_formatter("")
+
+    # Names keep clear of the line: along the step, then down.
     named = [*front, *(row for row in also if row not in front)]
     names = [row.get("label", row["name"]) for row in named]
     points = [(row[cost], row[rate]) for row in named]
     line = front_points[:1]
     for x, y in front_points[1:]:
-        line += [(x, line[-1][1]), (x, y)]  # along the step, then down
-    name_points(axes, points, names, other_points, line)
+        line += [(x, line[-1][1]), (x, y)]
+    name_points(axes, points, names, others=other_points, line=line)
 
 
 def name_points(axes, points, names, others=(), line=()) -> None:
@@ -422,13 +417,17 @@ def name_points(axes, points, names, others=(), line=()) -> None:
     line : list of (float, float)
         Corners of a line that is drawn through the points.
     """
+    # In pixels: the axes, and what points and the line occupy in them.
     axes.figure.draw_without_rendering()
     inside = axes.get_window_extent()
     pixels = axes.transData.transform([*points, *others])
-    taken = [Bbox.from_bounds(x - 4, y - 4, 8, 8) for x, y in pixels]
+    occupied = [Bbox.from_bounds(x - 4, y - 4, 8, 8) for x, y in pixels]
+    # A line counts as many small boxes.
     corners = axes.transData.transform(line) if len(line) else []
     for start, end in zip(corners, corners[1:], strict=False):
-        taken += _boxes_along(start, end)
+        occupied += _boxes_along(start, end)
+
+    # One name after the other gets the best place that those before it leave.
     written = []
     leader = {"arrowstyle": "-", "color": "0.5", "linewidth": 0.7, "shrinkB": 3}
     for point, name in zip(points, names, strict=True):
@@ -437,11 +436,12 @@ def name_points(axes, points, names, others=(), line=()) -> None:
         )
         costs = {}
         for place in PLACES:
-            costs[place] = _crowding(label, place, taken, written, inside)
+            costs[place] = _crowding(label, place, occupied, written, inside=inside)
+        # Measuring moves the name there.
         best = min(costs, key=costs.get)
         box, line_boxes = _boxes_of(label, best)
         written.append(box)
-        taken += [box, *line_boxes]
+        occupied += [box, *line_boxes]
 
 
 def _move(label, place):
@@ -473,10 +473,10 @@ def _boxes_of(label, place):
     return box, along[1:-1]
 
 
-def _crowding(label, place, taken, written, inside):
+def _crowding(label, place, occupied, written, inside):
     """How much a name at a place covers or leaves the axes; of free places, the nearest is best."""
     box, line_boxes = _boxes_of(label, place)
-    overlaps = box.count_overlaps(taken)
+    overlaps = box.count_overlaps(occupied)
     for name in written:
         if name.count_overlaps(line_boxes):
             overlaps += 1
@@ -505,21 +505,26 @@ def forest(axes, names, changes, unit: str) -> None:
     for height, change in zip(heights, changes, strict=True):
         points = change["points"]
         low, high = change["points_ci"] or (np.nan, np.nan)
+        # Fewer errors for certain are green, more are red.
         colour = "0.6"
         if low > 0 or high < 0:
             colour = COLOURS["green" if points < 0 else "red"]
         axes.plot([low, high], [height, height], color=colour)
         axes.plot(points, height, "o", color=colour)
+        # The numbers stand right of the axes.
         numbers = f"{points:+.1f} ({low:+.1f} to {high:+.1f})"
         axes.annotate(numbers.replace("-", "−"), (1.02, height), **beside)
     axes.set_yticks(heights, names)
     axes.set_ylim(-0.7, len(names) - 0.3)
     axes.set_xlabel(unit)
+
+    # A linear scale would leave small differences no room beside large ones.
     sizes = [abs(change["points"]) for change in changes]
     if max(sizes) > 20 and min(sizes) < 5:
         low, high = axes.get_xlim()
         axes.set_xscale("symlog", linthresh=5)
         axes.set_xlim(1.3 * low, 1.3 * high)
+        # Symlog's own ticks stand too close together around 0.
         ticks = np.array([-40, -10, -5, 0, 5, 10, 40])
         axes.set_xticks(ticks[(ticks > low) & (ticks < high)])
         axes.xaxis.set_major_formatter("{x:g}")
@@ -527,18 +532,9 @@ def forest(axes, names, changes, unit: str) -> None:
 
 
 def texts_under_wave(samples, sampling_rate: int, lines):
-    """A wave, and under it what was said and what others wrote; wrong words are red.
+    """Figure of a wave [samples] above the reference and transcripts of it, wrong words in red.
 
-    Parameters
-    ----------
-    samples : float array [samples]
-    sampling_rate : int
-    lines : list of (str, str)
-        Who, and the text; the first is what was said.
-
-    Returns
-    -------
-    matplotlib.figure.Figure
+    Lines are pairs of a name and a text; the first holds the reference.
     """
     figure, (top, bottom) = plt.subplots(
         2, figsize=(8, 1.6 + 0.35 * len(lines)), height_ratios=[1.3, 0.35 * len(lines)]
@@ -547,21 +543,21 @@ def texts_under_wave(samples, sampling_rate: int, lines):
     top.set(xlabel="time (s)", yticks=[])
     bottom.axis("off")
     bottom.set_ylim(-len(lines), 0)
-    said = lines[0][1].split()
+    reference = lines[0][1].split()
     for number, (who, text) in enumerate(lines):
         bottom.text(0, -number - 0.5, who, va="center", fontweight="bold")
-        _coloured_words(bottom, -number - 0.5, said, text.split())
+        _coloured_words(bottom, -number - 0.5, reference, text.split())
     return figure
 
 
-def _coloured_words(axes, height, said, written):
-    """Words in one line from a third of the axes on; those that were not said are red."""
-    matcher = difflib.SequenceMatcher(None, said, written, autojunk=False)
+def _coloured_words(axes, height, reference, hypothesis):
+    """Words in one line from a third of the axes on; those not in the reference are red."""
+    matcher = difflib.SequenceMatcher(None, reference, hypothesis, autojunk=False)
     right = set()
     for _, start, size in matcher.get_matching_blocks():
         right.update(range(start, start + size))
     column = 0
-    for index, word in enumerate(written):
+    for index, word in enumerate(hypothesis):
         axes.annotate(
             word,
             (0.3, height),
@@ -595,24 +591,10 @@ def grouped_bars(axes, groups, names) -> None:
 
 
 def heat_map(axes, values, rows, columns, label: str = "", marks=None, numbers=False):
-    """A table of numbers as a picture; a colour bar where it has a label.
+    """Draw values [rows, columns] as colours, with a bar if it has a label; return the AxesImage.
 
-    Parameters
-    ----------
-    axes : matplotlib.axes.Axes
-    values : float array [rows, columns]
-    rows, columns : list of str
-        Their names.
-    label : str
-        Of the colour bar.
-    marks : int array [rows], optional
-        A column of each row to be marked by a dot; -1: none.
-    numbers : bool
-        Write the values into the picture, in black or white, which can be read better.
-
-    Returns
-    -------
-    matplotlib.image.AxesImage
+    `marks` [rows] are columns to be marked by a dot, -1 for none. Numbers are written in black or
+    white, which can be read better.
     """
     image = axes.imshow(values, aspect="auto")
     axes.set_xticks(range(len(columns)), columns)
@@ -665,18 +647,7 @@ def posterior_rows(rows, classes, seconds_per_frame: float, seconds: float = 4.0
 
 
 def table(columns, rows):
-    """Rows of text and numbers as a table under a cell.
-
-    Parameters
-    ----------
-    columns : list of str
-    rows : list of list
-        As many entries as there are columns.
-
-    Returns
-    -------
-    IPython.display.Markdown
-    """
+    """Rows of text and numbers as a table under a cell, in IPython's Markdown."""
     from IPython.display import Markdown
 
     lines = [columns, ["---"] * len(columns), *rows]
@@ -704,17 +675,7 @@ def level_histogram(axes, values, levels) -> None:
 
 
 def labelled_curve(axes, x, y, texts, name: str) -> None:
-    """A curve with a dot at each of its points, and a text at each dot.
-
-    Parameters
-    ----------
-    axes : matplotlib.axes.Axes
-    x, y : sequence of float
-    texts : sequence
-        What stands at each point.
-    name : str
-        Of the curve, for a legend.
-    """
+    """A curve with a dot and a text at each of its points; the legend shows its name."""
     (line,) = axes.plot(x, y, marker="o", label=name)
     for place, height, text in zip(x, y, texts, strict=True):
         axes.annotate(

@@ -15,6 +15,8 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
+from lttlib import Error
+
 LIBRARY = Path(__file__).resolve().parents[2]  # the folder that lttlib is imported from
 ALL_MODELS = "09_report"  # the notebook that shows all models of a profile side by side
 
@@ -50,7 +52,7 @@ WORDS = {
     "dynamic_int8": "8-bit weights",
 }
 
-CHOICES = ("device", "model", "bytes", "LER (%)", "beside {}", "to use it")
+CHOICE_COLUMNS = ("device", "model", "bytes", "LER (%)", "beside {}", "to use it")
 
 COLUMNS = (
     "model",
@@ -64,7 +66,7 @@ COLUMNS = (
 )
 
 
-class NotebookError(RuntimeError):
+class NotebookError(Error):
     """A notebook stopped; the message names cell, error and the file of the notebook so far."""
 
 
@@ -95,6 +97,7 @@ def execute(notebook, values, reports, variables):
 
     from lttlib.course import pages
 
+    # What cannot become a page is refused before it runs.
     pages.notebook_page(nbformat.read(notebook, as_version=4), notebook)
     partial = reports / f"{notebook.stem}.partial.ipynb"
     failed = reports / f"{notebook.stem}.failed.ipynb"
@@ -107,6 +110,7 @@ def execute(notebook, values, reports, variables):
     except BaseException as error:  # also an interruption from the keyboard
         if partial.exists():
             partial.replace(failed)
+        # Errors that are not the notebook's own go on as they are.
         cause = _describe_stop(error)
         if cause is None:
             raise
@@ -138,7 +142,7 @@ def run_in_stages(profile, steps, jobs, reports=""):
     NotebookError
         Notebooks failed; those of their stage have run to their end, later ones have not begun.
     """
-    values = {notebook.stem: given for notebook, given in steps}
+    values = {notebook.stem: parameters for notebook, parameters in steps}
     known = {stem for stage in STAGES for stem in stage}
     others = [(stem,) for stem in values if stem not in known]
     for stage in (*STAGES, *others):
@@ -257,6 +261,7 @@ def _describe_stop(error):
 
     if isinstance(error, DeadKernelError):
         return "a dead kernel; was there enough memory?"
+    # jupyter_client has no class of its own for a kernel that dies while it starts.
     if isinstance(error, NoSuchKernel) or "Kernel died before replying" in str(error):
         return "a kernel that did not start; is the extra [course] installed whole?"
     if not isinstance(error, papermill.PapermillExecutionError):
@@ -291,18 +296,17 @@ def write_index(reports, title):
     return index
 
 
-def _index_row(link, text, note):
-    """A row of the index."""
-    return f'<tr><td><a href="{link}">{html.escape(text)}</a></td><td>{note}</td></tr>'
+def _index_row(link, text, outcome):
+    """A row of the index: a report, and the time it took or that it failed."""
+    return f'<tr><td><a href="{link}">{html.escape(text)}</a></td><td>{outcome}</td></tr>'
 
 
 def _heading_and_time(path):
     """Number and title of an executed notebook, and the time it took."""
+    from lttlib.course import pages
+
     notebook = json.loads(path.read_text(encoding="utf-8"))
-    cells = [cell for cell in notebook["cells"] if cell["cell_type"] == "markdown"]
-    text = "\n".join("".join(cell["source"]) for cell in cells)
-    title = re.search(r"^# (.+)$", text, re.MULTILINE)
-    heading = title[1] if title else path.stem[3:]
+    heading = pages.heading(path)
     number = path.stem[:2]
     if not heading.startswith(number):
         heading = f"{number} {heading}"
@@ -393,7 +397,7 @@ def choice_table(choices, reference, folder="") -> str:
     """
     from lttlib.recognition import difference
 
-    lines = [_table_row("th", [text.format(reference["label"]) for text in CHOICES])]
+    lines = [_table_row("th", [text.format(reference["label"]) for text in CHOICE_COLUMNS])]
     for device, row in choices.items():
         if row is None:
             lines.append(_table_row("td", [device, "none is as small", "", "", "", ""]))

@@ -21,7 +21,7 @@ from lttlib.course.notebooks import parameters as declared_parameters
 from lttlib.course.notebooks import plan, profile_folder
 from lttlib.course.report import batch_environment, map_in_processes, run_command
 from lttlib.files import code_fingerprint, fingerprint, lock, parse_json, write_json
-from lttlib.models import read_card
+from lttlib.models.folder import CARD_FILE, read_card
 
 # Whose code numbers depend on; not that of commands, figures and pages.
 WINGS = ("speech", "features", "network", "training", "recognition", "device", "models")
@@ -95,14 +95,15 @@ def run(profile, only, grid, parameters=None, jobs=1, naming="student") -> list:
     combinations = names(grid)
 
     # Each combination is checked before the first one runs.
-    given = {}
+    values_of = {}
     origins = {}
     for name, values in combinations.items():
-        given[name] = parameters | values | {naming: name}
-        origins[name] = _origins(profile, plan(profile, only, None, given[name]))
+        values_of[name] = parameters | values | {naming: name}
+        origins[name] = _origins(profile, plan(profile, only, None, values_of[name]))
     _record(profile, combinations, values=combinations)
-    unfinished = _unfinished(profile, origins)
 
+    # Those that are done already are not run again.
+    unfinished = _unfinished(profile, origins)
     done = len(combinations) - len(unfinished)
     print(f"{done} of {len(combinations)} done before", flush=True)
 
@@ -112,12 +113,14 @@ def run(profile, only, grid, parameters=None, jobs=1, naming="student") -> list:
         with lock(reports / name):
             if _is_done(profile, name, origins[name]):
                 return True
-            command = run_command(profile, only, given[name], name)
+            command = run_command(profile, only, values_of[name], name)
+            # Its origin is recorded only once its reports are complete.
             success = _run_process(name, command, reports / f"{name}.log")
             if success:
                 _record(profile, [name], made=origins[name], stale=False)
         return success
 
+    # Each in a process of its own.
     successes = map_in_processes(run_combination, unfinished, jobs)
     outcomes = zip(unfinished, successes, strict=True)
     return [name for name, success in outcomes if not success]
@@ -132,7 +135,7 @@ def _unfinished(profile, origins):
         if changes:
             stale.append(name)
             print(f"{name}: made anew: {', '.join(changes)}", flush=True)
-        if changes or not _is_whole(profile, name, origin):
+        if changes or not _is_complete(profile, name, origin):
             names.append(name)
     _record(profile, stale, stale=True)
     return names
@@ -140,38 +143,28 @@ def _unfinished(profile, origins):
 
 def _is_done(profile, name, origin):
     """Whether the reports of a combination are whole and what would be made today."""
-    return _is_whole(profile, name, origin) and not _changes(profile, name, origin)
+    return _is_complete(profile, name, origin) and not _changes(profile, name, origin)
 
 
-def _is_whole(profile, name, stems):
+def _is_complete(profile, name, stems):
     """Whether all reports of a combination are there."""
     reports = profile_folder(profile) / "reports" / name
     return all((reports / f"{stem}.html").exists() for stem in stems)
 
 
 def _changes(profile, name, origin):
-    """What is other than when the reports of a combination were made that are there.
-
-    Parameters
-    ----------
-    origin : dict
-        What `_origins` returns.
-
-    Returns
-    -------
-    list of str
-    """
+    """What changed in parameters, code and inputs since a combination's reports were written."""
     entry = _read_record(profile).get(name, {})
-    made = entry.get("made", {})
-    changes = ["what was begun was not finished"] if entry.get("stale") else []
+    recorded = entry.get("made", {})
+    changes = ["its last run was not finished"] if entry.get("stale") else []
     for stem, parts in origin.items():
-        if not _is_whole(profile, name, [stem]):
+        if not _is_complete(profile, name, [stem]):
             continue
-        if stem not in made:
-            changes.append(f"nobody noted how {stem} was made")
+        if stem not in recorded:
+            changes.append(f"no record of how {stem} was run")
             continue
         for part, value in parts.items():
-            before = made[stem].get(part)
+            before = recorded[stem].get(part)
             if before != value:
                 changes.append(f"other {part} of {stem}{_changed_keys(before, value)}")
     return changes
@@ -229,7 +222,7 @@ def _inputs(profile, stems, values):
     if "04_distilled_student" not in stems and "student" in values:
         models.append(f"{values['student']}-distilled")
     for name in models:
-        path = folder / "models" / name / "card.json"
+        path = folder / "models" / name / CARD_FILE
         inputs[name] = parse_json(path.read_bytes()).get("fingerprint") if path.exists() else None
     return inputs
 
@@ -284,15 +277,9 @@ def _read_record(profile):
 
 
 def _record(profile, names, values=None, **changes):
-    """Enter combinations into the list of all sweeps, with these changes.
+    """Enter combinations into the list of all sweeps, with their values by name.
 
-    Parameters
-    ----------
-    names : iterable of str
-    values : dict, optional
-        Values by the names.
-    **changes
-        made, what `_origins` returns; stale, whether the results are to be made anew.
+    Changes are made, what `_origins` returns, and stale, whether results are to be made anew.
     """
     path = _sweep_path(profile)
     with lock(path):
@@ -318,20 +305,24 @@ def summary(profile, grid, over="seed") -> list:
     `over`), ci_half_width (of the 95 % interval of that mean, by Student's t; NaN for a single
     run), runs.
     """
-    rows, rates = {}, {}
     combinations = names(grid)
     recorded = _read_record(profile)
     known = {*combinations, *recorded}
+    rows = {}
+    rates = {}
     for name, values in combinations.items():
         # Not the old numbers of what is to be made anew.
         if recorded.get(name, {}).get("stale"):
             continue
+        # Runs that differ in `over` alone share a row.
         others = {key: value for key, value in values.items() if key != over}
         for folder in _models(profile, name, known):
             if outdated(folder):
                 continue
+            # Models are named after their combination and technique.
             card = read_card(folder)
             technique = folder.name.removeprefix(f"{name}-")
+            # Their rates are collected, the rest is the same.
             for split, result in card.get("results", {}).items():
                 key = (technique, *others.values(), split)
                 row = {"technique": technique, "values": others, "split": split}
@@ -347,7 +338,7 @@ def _models(profile, name, known):
     Where one name begins with another (teacher=big, teacher=big-2), a model is of the longest.
     """
     models = profile_folder(profile) / "models"
-    folders = [card.parent for card in sorted(models.glob(f"{name}-*/card.json"))]
+    folders = [card.parent for card in sorted(models.glob(f"{name}-*/{CARD_FILE}"))]
     longer = tuple(f"{other}-" for other in known if other.startswith(f"{name}-"))
     return [folder for folder in folders if not folder.name.startswith(longer)]
 

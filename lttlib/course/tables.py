@@ -1,7 +1,7 @@
 """Results that were measured elsewhere: notebooks, README and RESULTS read them from one file.
 
 `notebooks/measured.json` holds tables by name. Each says what ran, where and when, so that no
-number stands anywhere without its origin. Notebooks show a table as a box; `write_pages` puts
+number stands anywhere without its origin. Notebooks show a table as a box; `write_results` puts
 tables between the markers of README and makes RESULTS.md.
 
 A cell may repeat what another table says: ``{words|quick: teacher|greedy}`` becomes what stands
@@ -195,14 +195,8 @@ def measured(name) -> Table:
     return tables[name]
 
 
-def write_pages(folder) -> None:
-    """Write RESULTS.md, the tables between the markers of README.md, and frontiers as figures.
-
-    Parameters
-    ----------
-    folder : Path
-        The folder of the project.
-    """
+def write_results(folder) -> None:
+    """Write RESULTS.md, the tables in README.md and the frontiers of the project in `folder`."""
     folder = Path(folder)
     readme = folder / "README.md"
     pages = {

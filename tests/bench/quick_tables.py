@@ -93,8 +93,8 @@ def minutes_of(runs) -> dict:
     times = {}
     for end in ("start_time", "end_time"):
         times[end] = [datetime.datetime.fromisoformat(run[end]) for run in runs.values()]
-    whole = max(times["end_time"]) - min(times["start_time"])
-    return minutes | {"all": whole.total_seconds() / 60}
+    elapsed = max(times["end_time"]) - min(times["start_time"])
+    return minutes | {"all": elapsed.total_seconds() / 60}
 
 
 def main(machine):

@@ -436,7 +436,7 @@ def test_experiment_takes_another_model_only_if_its_training_was_the_very_same(
 ):
     trained = []
 
-    def train(*arguments):
+    def train(*arguments, checkpoint):
         trained.append(arguments)
         return {"epochs": [], "seconds": 0.0, "left_out": []}
 

@@ -258,7 +258,7 @@ def test_plan_takes_the_values_at_the_ends_of_a_range(small_course, declared, va
     assert values[name] == expected
 
 
-def test_every_number_of_the_notebooks_has_a_range_and_every_choice_is_the_librarys():
+def test_parameters_that_are_numbers_have_a_range_and_choices_are_those_of_the_library():
     free = ("highest_ler", "largest_", "word_scores")
     for path in sorted(notebooks.NOTEBOOKS.glob("*.ipynb")):
         for name, (kind, _, _) in course.parameters(path).items():
@@ -311,13 +311,14 @@ def test_plan_without_notebooks_is_an_error_with_its_cure(small_course, monkeypa
 RENAMED_PARAMETERS = """frame_shift_ms: float = 10.0  # between windows
 frame_selection: str = "all"  # frames to learn from
 skip_first_and_last: bool = False  # leave them in 32 bits
+clip_norm: float = 5.0  # of the gradient
 """
 
 
 def test_plan_takes_old_names_of_parameters_and_prints_the_new_ones_once(small_course, capsys):
     folder = small_course / "notebooks"
     write_notebook(folder, "04_student.ipynb", PARAMETERS + RENAMED_PARAMETERS)
-    (folder / "params" / "digits.yaml").write_text("stride_ms: 20\nfloat_ends: true\n")
+    (folder / "params" / "digits.yaml").write_text("stride_ms: 20\nfloat_ends: true\nclip: 2\n")
     overrides = {"frames": "non_blank", "float_ends": "false"}
     for _ in range(2):
         ((_, values),) = course.plan("digits", only=["04"], overrides=overrides)
@@ -326,8 +327,10 @@ def test_plan_takes_old_names_of_parameters_and_prints_the_new_ones_once(small_c
             "frame_shift_ms": 20.0,
             "frame_selection": "non_blank",
             "skip_first_and_last": False,
+            "clip_norm": 2.0,
         }
     assert sorted(capsys.readouterr().out.splitlines()) == [
+        "The parameter clip is called clip_norm now.",
         "The parameter float_ends is called skip_first_and_last now.",
         "The parameter frames is called frame_selection now.",
         "The parameter stride_ms is called frame_shift_ms now.",
@@ -448,9 +451,9 @@ OTHER_TYPE = replaced("int = 3", "int = 3.5")
 DECLARATION = "name: type = literal"
 
 BAD_NOTEBOOKS = [
-    ("notebook cut", notebook(lambda whole: whole[:-20]), plan, Error, "get it again"),
-    ("notebook is a list", notebook(lambda whole: b"[]"), plan, Error, "get it again"),
-    ("notebook without cells", notebook(lambda whole: b"{}"), plan, Error, "get it again"),
+    ("notebook cut", notebook(lambda content: content[:-20]), plan, Error, "get it again"),
+    ("notebook is a list", notebook(lambda content: b"[]"), plan, Error, "get it again"),
+    ("notebook without cells", notebook(lambda content: b"{}"), plan, Error, "get it again"),
     ("notebook without parameters", notebook(replaced("parameters", "parameter")), plan, Error,
      "get it again"),
     ("notebook with code among parameters", notebook(CODE), plan, Error, DECLARATION),
@@ -594,7 +597,7 @@ def test_run_with_reports_of_its_own_leaves_those_of_others_and_the_figures(
 def test_run_of_a_failing_notebook_keeps_what_it_did_and_the_report_before_it(small_course):
     folder, reports = small_course / "notebooks", small_course / "data" / "quick" / "reports"
     course.run("quick", only=["01"])
-    whole = (reports / "01_features.ipynb").read_bytes()
+    content = (reports / "01_features.ipynb").read_bytes()
     cells = ("print('so far')", "x = 1\nassert x == 2, 'not two'")
     write_notebook(folder, "01_features.ipynb", PARAMETERS, *cells)
     with pytest.raises(report.NotebookError) as error:
@@ -606,6 +609,6 @@ def test_run_of_a_failing_notebook_keeps_what_it_did_and_the_report_before_it(sm
     # Nothing is half-written, and 02 did not run.
     names = ["01_features.failed.ipynb", "01_features.html", "01_features.ipynb", "index.html"]
     assert names_in(reports) == names
-    assert (reports / "01_features.ipynb").read_bytes() == whole
+    assert (reports / "01_features.ipynb").read_bytes() == content
     assert "so far" in (reports / "01_features.failed.ipynb").read_text()
     assert "failed" in (reports / "index.html").read_text()

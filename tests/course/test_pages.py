@@ -151,8 +151,8 @@ def test_page_of_the_course_stands_alone_and_has_all_its_formulas(source):
     for link in page.find_all("a", href=True):
         if not re.match(r"https?:|#", link["href"]) and "index.html" not in link["href"]:
             target = source.parent / link["href"].split("#")[0]
-            found = [target.with_suffix(suffix).resolve() for suffix in (".ipynb", ".md")]
-            assert set(found) & set(COURSE), link["href"]
+            sources = [target.with_suffix(suffix).resolve() for suffix in (".ipynb", ".md")]
+            assert set(sources) & set(COURSE), link["href"]
 
 
 def test_pages_lead_to_the_ones_before_and_after_and_to_all(small_course):
@@ -315,12 +315,12 @@ def course(small_course, monkeypatch):
     return small_course
 
 
-def write_run(course, name, said, seconds=5.4):
+def write_run(course, name, printed, seconds=5.4):
     """The executed copy of a notebook."""
     path = course / "data" / "quick" / "reports" / f"{name}.ipynb"
     path.parent.mkdir(parents=True, exist_ok=True)
     notebook = nbformat.read(course / "notebooks" / f"{name}.ipynb", as_version=4)
-    notebook.cells[1].outputs = [new_output("stream", name="stdout", text=said)]
+    notebook.cells[1].outputs = [new_output("stream", name="stdout", text=printed)]
     notebook.metadata["papermill"] = {"duration": seconds}
     nbformat.write(notebook, path)
 

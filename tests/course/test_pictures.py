@@ -28,8 +28,8 @@ def read(name):
 
 def texts(name, group):
     """All texts of a group, in order; a minus is written as programs write it."""
-    (found,) = [e for e in read(name).iter(f"{SVG}g") if e.get("id") == f"{name}-{group}"]
-    lines = ["".join(element.itertext()) for element in found.iter(f"{SVG}text")]
+    (element,) = [e for e in read(name).iter(f"{SVG}g") if e.get("id") == f"{name}-{group}"]
+    lines = ["".join(line.itertext()) for line in element.iter(f"{SVG}text")]
     return [line.replace("−", "-") for line in lines]
 
 
@@ -159,31 +159,31 @@ def test_dark_knowledge_is_softmax_of_its_logits(temperature):
 def test_beam_search_sums_the_paths_of_texts_that_were_kept():
     """Each path is listed; it counts as long as its beginnings are among the best two."""
     frames = [{"A": 0.4, "B": 0.1, "–": 0.5}] * 2 + [{"A": 0.1, "B": 0.6, "–": 0.3}]
-    kept = {(): 1.0}  # paths and their probabilities
+    beam = {(): 1.0}  # paths and their probabilities
     for number, probabilities in enumerate(frames, start=1):
         sums = {}
         paths = {}
-        for (path, product), symbol in itertools.product(kept.items(), probabilities):
+        for (path, product), symbol in itertools.product(beam.items(), probabilities):
             longer = (*path, symbol)
             paths[longer] = product * probabilities[symbol]
             text = collapse(longer) or "∅"
             sums[text] = sums.get(text, 0) + paths[longer]
 
-        found = texts("beam-search", number)
-        boxes = dict(zip(found[::2], map(float, found[1::2]), strict=True))
+        shown = texts("beam-search", number)
+        boxes = dict(zip(shown[::2], map(float, shown[1::2]), strict=True))
         assert boxes == pytest.approx(sums, abs=5e-4)
         best = sorted(sums, key=sums.get)[-2:]
-        kept = {path: paths[path] for path in paths if (collapse(path) or "∅") in best}
+        beam = {path: paths[path] for path in paths if (collapse(path) or "∅") in best}
 
 
 def test_beam_search_has_the_probability_of_the_library_where_nothing_was_dropped():
     logits = np.log([[0.4, 0.1, 0.5], [0.4, 0.1, 0.5], [0.1, 0.6, 0.3]])[None]  # A, B, blank
     for number in (1, 2, 3):
-        found = texts("beam-search", number)
+        shown = texts("beam-search", number)
         hypotheses = recognition.BeamSearch(top_paths=9).n_best(logits, [number], "AB")[0]
         scores = {hypothesis.text: hypothesis.score for hypothesis in hypotheses}
-        shown = float(found[found.index("A") + 1])
-        assert np.exp(scores["A"]) == pytest.approx(shown, abs=5e-4)
+        probability = float(shown[shown.index("A") + 1])
+        assert np.exp(scores["A"]) == pytest.approx(probability, abs=5e-4)
 
 
 def test_picture_is_shown_in_a_notebook_with_alternative_text(picture):

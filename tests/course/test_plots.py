@@ -304,13 +304,13 @@ def test_forest_of_large_and_small_differences_shows_both(axes):
     assert {-40, -5, 0} <= set(axes.get_xticks().tolist())
 
 
-def test_words_that_were_not_said_are_red():
-    said = "THE CAT SAT"
-    lines = [("said", said), ("heard", "THE BAT SAT")]
+def test_texts_under_wave_show_words_that_are_not_in_the_reference_in_red():
+    reference = "THE CAT SAT"
+    lines = [("said", reference), ("heard", "THE BAT SAT")]
     figure = plots.texts_under_wave(np.zeros(1600), 16000, lines)
     words = [text for text in figure.axes[1].texts if text.get_fontfamily() != ["sans-serif"]]
     red = [text.get_text() for text in words if text.get_color() == plots.COLOURS["red"]]
-    assert [text.get_text() for text in words] == said.split() + "THE BAT SAT".split()
+    assert [text.get_text() for text in words] == reference.split() + "THE BAT SAT".split()
     assert red == ["BAT"]
     plt.close(figure)
 

@@ -124,10 +124,10 @@ def test_sweep_runs_each_combination_in_a_process_with_its_parameters_and_report
     for request, (alpha, seed) in zip(runs.requests, values, strict=True):
         assert (request.command, request.profile) == (cli._run, "quick")
         assert (request.only, request.start) == (["02", "04"], None)
-        given = dict(request.parameter)
-        assert len(given) == len(request.parameter)
+        parameters = dict(request.parameter)
+        assert len(parameters) == len(request.parameter)
         same = {"held": "['x']", "epochs": "1"}
-        assert given == same | {"alpha": alpha, "seed": seed, "student": request.reports}
+        assert parameters == same | {"alpha": alpha, "seed": seed, "student": request.reports}
     assert all(variables["LTT_BATCH"] == "1" for variables in runs.environments)
     assert all(variables["LTT_DATA"] == "set before" for variables in runs.environments)
     out = capsys.readouterr().out.splitlines()
@@ -240,7 +240,7 @@ def test_sweep_of_an_older_version_is_made_anew_with_a_sentence(runs, capsys):
     (runs.reports / "sweep.json").write_text('{"seed=1": {"seed": "1"}}')
     runs.names()
     assert sweep.run("quick", ["04"], {"seed": ["1"]}) == [] and runs.names() == ["seed=1"]
-    assert "nobody noted how 04_student was made" in capsys.readouterr().out
+    assert "no record of how 04_student was run" in capsys.readouterr().out
 
 
 def test_sweep_counts_no_old_numbers_of_what_was_to_be_made_anew_and_failed(runs, write_card):
