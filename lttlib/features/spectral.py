@@ -73,11 +73,11 @@ class FeatureConfig:
 
     def __post_init__(self):
         if self.kind not in FEATURE_KINDS:
-            kinds = ", ".join(FEATURE_KINDS)
-            raise Error(f"unknown features '{self.kind}': choose one of {kinds}")
+            cure = f"choose one of {', '.join(FEATURE_KINDS)}"
+            raise Error(f"unknown features '{self.kind}'", cure=cure)
         if self.normalisation not in NORMALISATIONS:
-            choices = ", ".join(NORMALISATIONS)
-            raise Error(f"unknown normalisation '{self.normalisation}': choose one of {choices}")
+            cure = f"choose one of {', '.join(NORMALISATIONS)}"
+            raise Error(f"unknown normalisation '{self.normalisation}'", cure=cure)
         # NaN is within no limits.
         within = (
             0 < self.sampling_rate <= MAX_SAMPLING_RATE

@@ -49,8 +49,8 @@ def convert(model, path, quantization="float32", waves=(), **metadata) -> int:
     """
     check_letters(model)
     if quantization not in QUANTIZATIONS:
-        choices = ", ".join(QUANTIZATIONS)
-        raise Error(f"unknown quantization '{quantization}': choose one of {choices}")
+        cure = f"choose one of {', '.join(QUANTIZATIONS)}"
+        raise Error(f"unknown quantization '{quantization}'", cure=cure)
     waves = [wave for wave in waves if not is_silent(wave)]
     if quantization == "int8" and not waves:
         cure = "give a list of waves (ltt deploy --speech)"

@@ -58,7 +58,8 @@ class ConvSpec:
             raise Error(f"dropouts must lie in [0, 1), not {self.dropouts}")
         for name, choices in (("conv", CONVS), ("activation", ACTIVATIONS)):
             if (value := getattr(self, name)) not in choices:
-                raise Error(f"unknown {name} {value!r}: choose one of {', '.join(choices)}")
+                cure = f"choose one of {', '.join(choices)}"
+                raise Error(f"unknown {name} {value!r}", cure=cure)
 
     @property
     def gated(self) -> bool:

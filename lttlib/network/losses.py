@@ -49,9 +49,8 @@ def distillation_loss(
 def frame_mask(teacher_logits, logit_lengths, frame_selection="all"):
     """Frames that `distillation_loss` counts: bool tensor [batch, frames]."""
     if frame_selection not in FRAME_SELECTIONS:
-        choices = ", ".join(FRAME_SELECTIONS)
-        problem = f"unknown frame_selection '{frame_selection}'"
-        raise Error(f"{problem}: choose one of {choices}")
+        cure = f"choose one of {', '.join(FRAME_SELECTIONS)}"
+        raise Error(f"unknown frame_selection '{frame_selection}'", cure=cure)
     valid = tf.sequence_mask(logit_lengths, tf.shape(teacher_logits)[1])
     if frame_selection == "all":
         return valid

@@ -1,4 +1,4 @@
-"""The networks against naive loops in numpy, against Keras' batch norm, and against padding."""
+"""The networks against naive loops in numpy, against Keras' layers, and against padding."""
 
 import dataclasses
 
@@ -10,7 +10,6 @@ import tensorflow as tf
 from lttlib import Error
 from lttlib.network import (
     CONVS,
-    BatchNorm,
     ConvNet,
     ConvSpec,
     copy_layers,
@@ -153,19 +152,6 @@ def test_separable_network_begins_with_an_ordinary_layer_and_adds_inputs_where_t
     assert shapes == [5, 1, 1, 1, 1, 1]
     plain = ConvNet(dataclasses.replace(spec, conv="conv"))
     assert not any(layer.separable or layer.residual for layer in plain.layers)
-
-
-def test_batch_norm_equals_that_of_keras_with_a_mask():
-    x, valid = noise(4, 9, 5), np.arange(9) < np.array([[9], [4], [1], [7]])
-    ours, theirs = BatchNorm(), keras.layers.BatchNormalization(momentum=0.95, epsilon=1e-3)
-    ours.build(5)
-    expected = theirs(x, training=True, mask=valid)
-    normalised = ours(tf.constant(x), tf.constant(valid, tf.float32), training=True)
-    np.testing.assert_allclose(normalised[valid], expected[valid], atol=1e-5)
-    np.testing.assert_allclose(ours.mean, theirs.moving_mean, atol=1e-6)
-    np.testing.assert_allclose(ours.variance, theirs.moving_variance, atol=1e-6)
-    normalised = ours(tf.constant(x), tf.constant(valid, tf.float32))
-    np.testing.assert_allclose(normalised, theirs(x, training=False), atol=1e-5)
 
 
 def test_dropout_follows_its_seed_and_training_differs_from_inference():
