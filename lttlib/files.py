@@ -396,8 +396,8 @@ def silent_stderr():
 
 
 @contextmanager
-def damage_errors(path, problem, cure, error=Error):
-    """Raise an error that names file and cure for any exception that reading a damaged file raises.
+def damage_errors(path, problem, cure):
+    """Raise an `Error` that names file and cure for all that reading a damaged file raises.
 
     These have no common class: that of safetensors has no base but Exception, and JSON of other
     keys and types gives KeyError, TypeError, OverflowError, MemoryError...
@@ -405,4 +405,4 @@ def damage_errors(path, problem, cure, error=Error):
     try:
         yield
     except Exception as damage:
-        raise error(f"{problem} ({damage!r})", path=path, cure=cure) from damage
+        raise Error(f"{problem} ({damage!r})", path=path, cure=cure) from damage

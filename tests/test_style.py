@@ -8,6 +8,7 @@ import re
 import shlex
 import statistics
 import tomllib
+from contextlib import suppress
 from pathlib import Path
 
 import density
@@ -247,8 +248,13 @@ def test_name_is_a_noun_of_the_thing(path):
 
 
 def imported(path):
-    """Modules, or names in them, that a module imports anywhere."""
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    """Modules, or names in them, that a module imports anywhere, in programs it starts as well."""
+    nodes = list(ast.walk(ast.parse(path.read_text(encoding="utf-8"))))
+    for node in list(nodes):
+        if isinstance(node, ast.Constant) and re.search(r"^(from|import) ", str(node.value), re.M):
+            with suppress(SyntaxError):  # a text, no program
+                nodes += ast.walk(ast.parse(node.value))
+    for node in nodes:
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):

@@ -5,7 +5,6 @@ from lttlib import import_lazily
 __getattr__, __dir__ = import_lazily(
     __name__,
     {
-        "memory": "peak_memory",
         "recogniser": "Recogniser",
         "streaming": "StreamingRecogniser",
     },

@@ -7,8 +7,8 @@ import soundfile
 from builders import NOISE_CONFIG, noise_model, noise_wave
 
 from lttlib import recognition
-from lttlib.device import Recogniser, peak_memory
-from lttlib.models import convert
+from lttlib.device import Recogniser
+from lttlib.models import convert, peak_memory
 
 
 def test_peak_memory_is_that_of_a_process_which_writes_what_this_one_does(tmp_path):
