@@ -155,8 +155,9 @@ def train(network, objective, records, config, checkpoint, on_epoch_end=None) ->
     # A pipeline that is never read: its batches have the types of all others.
     batch_spec = learnable.batches(config.batch_size).element_spec
     steps = learnable.num_batches(config.batch_size)
-    optimizer = make_optimizer(network, config, steps * config.epochs)
-    step = make_step(network, objective, optimizer, config, batch_spec=batch_spec)
+    all_steps = steps * config.epochs
+    optimizer = make_optimizer(network, config, all_steps)
+    step = make_step(network, objective, optimizer, config, batch_spec=batch_spec, steps=all_steps)
 
     # Begin, or go on where this training stopped; one process at a time, with its workers.
     state = [*network.variables, *optimizer.variables]
@@ -218,7 +219,7 @@ def make_optimizer(network, config, steps):
     return optimizer
 
 
-def make_step(network, objective, optimizer, config, batch_spec):
+def make_step(network, objective, optimizer, config, batch_spec, steps):
     """The function of a training step: step(batch, seed) returns the sum of each loss over a batch.
 
     The seed of a step is (training seed, number of the step), and nothing else that is drawn has
@@ -233,6 +234,8 @@ def make_step(network, objective, optimizer, config, batch_spec):
     config : TrainingConfig
     batch_spec : dict of tf.TensorSpec
         What the batches of one device are like.
+    steps : int
+        Of the whole training.
     """
     # One trace for all shapes; a distributed batch cannot be described beforehand.
     strategy = tf.distribute.get_strategy()
@@ -247,7 +250,8 @@ def make_step(network, objective, optimizer, config, batch_spec):
         seed += [0, replica_id * REPLICA_SEED]
         unmasked = batch["features"]
         features = spec_augment(unmasked, batch["feature_lengths"], seed, config)
-        batch = batch | {"features": features, "unmasked_features": unmasked}
+        progress = tf.cast(optimizer.iterations, tf.float32) / steps
+        batch = batch | {"features": features, "unmasked_features": unmasked, "progress": progress}
 
         # The loss of the whole batch; a row that only fills up a replica weighs nothing.
         weights = batch.get("weights", 1.0)

@@ -2,7 +2,8 @@
 
 An objective is called as objective(network, batch, training=False, seed=None) and returns a dict of
 losses, each a tensor [batch]; the one named "loss" is minimised. `training` and `seed` go to the
-network. A checkpoint knows an objective by its `tag` and its parameters: its name may change.
+network. In training a batch has its `progress` as well, the share of all steps that are done. A
+checkpoint knows an objective by its `tag` and its parameters: its name may change.
 """
 
 from dataclasses import dataclass
@@ -75,6 +76,9 @@ class Distillation:
         Run beside the student; without it batches hold `teacher_logits`.
     masked_teacher : bool
         Whether a teacher beside the student has the same masks (SpecAugment), or none.
+    alpha_falls : bool
+        Whether the teacher's share falls along a line, from alpha at the first step of a training
+        to 0 after the last. Of speech that nobody transcribed it stays.
     """
 
     tag = "distillation"
@@ -84,6 +88,7 @@ class Distillation:
     frame_selection: str = "all"
     teacher: AnyTeacher | None = None
     masked_teacher: bool = True
+    alpha_falls: bool = False
 
     def __post_init__(self):
         if not 0 <= self.alpha <= 1:
@@ -105,12 +110,22 @@ class Distillation:
             temperature=self.temperature,
             frame_selection=self.frame_selection,
         )
-        if self.alpha == 1:
+        if self.alpha == 1 and not self.alpha_falls:
             return {"loss": distillation, "distillation": distillation}
 
         ctc = _labels_loss(logits, lengths, batch)
-        loss = (1 - self.alpha) * ctc + self.alpha * distillation
+        alpha = self._share(batch)
+        loss = (1 - alpha) * ctc + alpha * distillation
         return {"loss": loss, "ctc": ctc, "distillation": distillation}
+
+    def _share(self, batch):
+        """The teacher's share of the loss: a number, or where there is any other speech [batch]."""
+        if not self.alpha_falls:
+            return self.alpha
+        share = self.alpha * (1 - batch.get("progress", 0.0))
+        if "transcribed" not in batch:
+            return share
+        return tf.where(batch["transcribed"] > 0, share, self.alpha)
 
 
 @dataclass(frozen=True)

@@ -128,6 +128,34 @@ def test_step_masks_the_student_alone_and_hands_on_what_it_was_masked_from(tones
     assert 0.1 < history["epochs"][0]["hidden"] < 0.9
 
 
+NOTED = []  # of each step
+
+
+def note_progress(network, batch, training=False, seed=None):
+    tf.py_function(lambda progress: NOTED.append(float(progress)), [batch["progress"]], [])
+    return ctc_objective(network, batch, training, seed)
+
+
+def test_step_knows_how_much_of_the_training_is_done_after_a_kill_as_well(tones, tmp_path):
+    def kill(network, epoch):
+        if epoch == 1:
+            raise KeyboardInterrupt
+
+    NOTED.clear()
+    config = dataclasses.replace(TONES_CONFIG, epochs=2)
+    run = (note_progress, Records(tones), config, tmp_path / "run")
+    with pytest.raises(KeyboardInterrupt):
+        training.train(ConvNet(TONES_SPEC), *run, on_epoch_end=kill)
+    steps = len(NOTED)
+    expected = np.arange(steps) / steps
+    np.testing.assert_allclose(NOTED, expected, rtol=1e-6)
+
+    # The second epoch once more, from the checkpoint after the first.
+    NOTED.clear()
+    training.train(ConvNet(TONES_SPEC), *run)
+    np.testing.assert_allclose(NOTED, expected[steps // 2 :], rtol=1e-6)
+
+
 # Several devices. Float32 rounds at 1e-7; Adam enlarges that wherever a gradient is nearly 0, in
 # three epochs of steps.
 ROUNDING = 1e-4

@@ -124,6 +124,34 @@ def test_distillation_has_no_labels_of_what_nobody_transcribed(student, teacher,
     np.testing.assert_allclose(part["loss"], expected, rtol=1e-6)
 
 
+@pytest.mark.parametrize("progress", [0.0, 0.25, 0.75])
+def test_teachers_share_falls_to_0_but_not_of_what_nobody_transcribed(
+    student, teacher, batch, progress
+):
+    objective = Distillation(0.8, 1.0, teacher=teacher, alpha_falls=True)
+    known = objective(student, batch)
+    expected = 0.2 * known["ctc"] + 0.8 * known["distillation"]
+    np.testing.assert_allclose(known["loss"], expected, rtol=1e-6)
+
+    # In a training, by hand.
+    share = 0.8 * (1 - progress)
+    expected = (1 - share) * known["ctc"] + share * known["distillation"]
+    training_batch = batch | {"progress": tf.constant(progress)}
+    losses = objective(student, training_batch)["loss"]
+    np.testing.assert_allclose(losses, expected, rtol=1e-6)
+
+    expected = np.where([True, False, True], expected, 0.8 * known["distillation"])
+    losses = objective(student, untranscribed(training_batch))["loss"]
+    np.testing.assert_allclose(losses, expected, rtol=1e-6)
+
+
+def test_teacher_whose_share_falls_from_1_needs_the_labels(student, teacher, batch):
+    objective = Distillation(1.0, 1.0, teacher=teacher, alpha_falls=True)
+    end = batch | {"progress": tf.constant(1.0)}
+    expected = ctc_objective(student, batch)["loss"]
+    np.testing.assert_allclose(objective(student, end)["loss"], expected, rtol=1e-6)
+
+
 def test_distillation_takes_a_batch_that_nobody_transcribed(student, teacher, batch):
     nobody = batch | {
         "labels": tf.zeros([3, 0], tf.int32),
