@@ -119,7 +119,7 @@ class Distillation:
         return {"loss": loss, "ctc": ctc, "distillation": distillation}
 
     def _share(self, batch):
-        """The teacher's share of the loss: a number, or where there is any other speech [batch]."""
+        """The teacher's share of the loss: one number, or [batch] where some have no transcript."""
         if not self.alpha_falls:
             return self.alpha
         share = self.alpha * (1 - batch.get("progress", 0.0))
