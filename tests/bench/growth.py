@@ -114,7 +114,8 @@ def prepare(folder, config, cores=None, **_) -> dict:
 
 def train(folder, spec, batch_size, **_) -> dict:
     """Train on the records in a folder, and measure it."""
-    network = ConvNet(ConvSpec(**spec), dtype=default_dtype_policy())
+    spec = ConvSpec(**spec)
+    network = ConvNet(spec, dtype=default_dtype_policy(spec))
     records = Records(folder / "records")
     config = TrainingConfig(epochs=2, batch_size=batch_size, clip_norm=5.0)
     history = training.train(

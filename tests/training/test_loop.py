@@ -78,6 +78,25 @@ def test_update_of_each_variable_is_one_operation():
     assert operations.count("ResourceApplyAdam") == len(variables)
 
 
+@pytest.mark.parametrize(
+    ("conv", "flags", "expected"),
+    [
+        ("conv", "avx2 avx512_bf16", "mixed_bfloat16"),
+        ("gated_conv", "amx_bf16", "mixed_bfloat16"),
+        ("conv", "avx2 avx512f", "float32"),
+        ("separable_conv", "avx2 avx512_bf16", "float32"),
+    ],
+)
+def test_bfloat16_is_chosen_where_the_processor_has_it_and_the_network_gains_by_it(
+    monkeypatch, conv, flags, expected
+):
+    monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind: [])
+    monkeypatch.setattr(Path, "exists", lambda path: True)
+    monkeypatch.setattr(Path, "read_text", lambda path: f"flags : {flags}")
+    spec = dataclasses.replace(TONES_SPEC, conv=conv)
+    assert training.default_dtype_policy(spec) == expected
+
+
 def test_train_gives_another_result_with_another_seed(train_tones, undisturbed, tmp_path):
     network, _ = undisturbed
     other, _ = train_tones(tmp_path / "run", dataclasses.replace(TONES_CONFIG, seed=1))
