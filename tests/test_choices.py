@@ -36,6 +36,7 @@ CHOICES = {
     "bits": BITS,
     "few_bits": BITS,
     "alpha_falls": SWITCH,
+    "teachers_listen": SWITCH,
     "batch_norm": SWITCH,
     "stochastic": SWITCH,
     "skip_first_and_last": SWITCH,
@@ -44,6 +45,7 @@ CHOICES = {
 # Small networks that learn tones in seconds; what a claim of a notebook may cost is not asked here.
 SMALL = {
     "speeds": "[1.0]",
+    "more_teachers": "['second']",
     "filters": "[16, 16]",
     "widths": "[5, 3]",
     "strides": "[2, 2]",
@@ -97,13 +99,13 @@ def values(names, texts):
 
 
 NAMES = "kind normalisation guidance conv student_conv fitnet_conv frame_selection precision "
-NAMES += "alpha_falls batch_norm stochastic skip_first_and_last bits few_bits"
+NAMES += "alpha_falls teachers_listen batch_norm stochastic skip_first_and_last bits few_bits"
 MFCCS = "mfccs speech float32 separable_conv gated_conv "
-MFCCS += "conv all float32 false false false true 1 8"
+MFCCS += "conv all float32 false false false false true 1 8"
 POWER = "power utterance top4 gated_conv conv "
-POWER += "separable_conv symmetric mixed_bfloat16 true true true false 2 7"
+POWER += "separable_conv symmetric mixed_bfloat16 true true true true false 2 7"
 RAW = "raw speech online conv separable_conv "
-RAW += "gated_conv non_blank auto true true false false 3 6"
+RAW += "gated_conv non_blank auto true true true false false 3 6"
 # What repeats single notebooks after each run: (notebooks, other values than those of the run).
 RUNS = {
     MFCCS: [
