@@ -352,6 +352,12 @@ def _add_quantize(commands):
         "--bucket", type=int, default=256, help="weights that share a scale (default: %(default)s)"
     )
     quantize.add_argument(
+        "--sensitive-bits",
+        type=int,
+        metavar="BITS",
+        help="of depthwise kernels and of the output layer (default: as many as the others have)",
+    )
+    quantize.add_argument(
         "--stochastic", action="store_true", help="round up or down by chance, right on average"
     )
     quantize.add_argument("--out", type=Path, help="(default: MODEL-<bits>bits.safetensors)")
@@ -366,7 +372,11 @@ def _quantize(arguments):
         from lttlib import models, network
 
         network.quantize_kernels(
-            model.network, arguments.bits, arguments.bucket, stochastic=arguments.stochastic
+            model.network,
+            arguments.bits,
+            arguments.bucket,
+            stochastic=arguments.stochastic,
+            sensitive_bits=arguments.sensitive_bits,
         )
         size = models.packed.save(
             path,

@@ -35,6 +35,7 @@ CHOICES = {
     "precision": {"auto", "float32", "mixed_bfloat16"},
     "bits": BITS,
     "few_bits": BITS,
+    "sensitive_bits": BITS,
     "alpha_falls": SWITCH,
     "teachers_listen": SWITCH,
     "batch_norm": SWITCH,
@@ -99,26 +100,27 @@ def values(names, texts):
 
 
 NAMES = "kind normalisation guidance conv student_conv fitnet_conv frame_selection precision "
-NAMES += "alpha_falls teachers_listen batch_norm stochastic skip_first_and_last bits few_bits"
+NAMES += "alpha_falls teachers_listen batch_norm stochastic skip_first_and_last "
+NAMES += "bits few_bits sensitive_bits"
 MFCCS = "mfccs speech float32 separable_conv gated_conv "
-MFCCS += "conv all float32 false false false false true 1 8"
+MFCCS += "conv all float32 false false false false true 1 8 2"
 POWER = "power utterance top4 gated_conv conv "
-POWER += "separable_conv symmetric mixed_bfloat16 true true true true false 2 7"
+POWER += "separable_conv symmetric mixed_bfloat16 true true true true false 2 7 1"
 RAW = "raw speech online conv separable_conv "
-RAW += "gated_conv non_blank auto true true true false false 3 6"
+RAW += "gated_conv non_blank auto true true true false false 3 6 8"
 # What repeats single notebooks after each run: (notebooks, other values than those of the run).
 RUNS = {
     MFCCS: [
         ("03 04", values("guidance", "log8")),
-        ("05", values("guidance bits few_bits", "log8 4 5")),
-        ("05", values("bits few_bits", "5 4")),
+        ("05", values("guidance bits few_bits sensitive_bits", "log8 4 5 3")),
+        ("05", values("bits few_bits sensitive_bits", "5 4 4")),
     ],
     POWER: [
         ("03 04", values("guidance", "float16")),
-        ("05", values("guidance bits few_bits", "float16 6 3")),
-        ("05", values("bits few_bits", "7 2")),
+        ("05", values("guidance bits few_bits sensitive_bits", "float16 6 3 5")),
+        ("05", values("bits few_bits sensitive_bits", "7 2 6")),
     ],
-    RAW: [("05", values("bits few_bits", "8 1"))],
+    RAW: [("05", values("bits few_bits sensitive_bits", "8 1 7"))],
 }
 
 

@@ -568,16 +568,20 @@ def test_quantize_writes_a_file_of_the_size_that_it_prints(noise, tmp_path, caps
     values = 780 + 116 + 8 * (7 + 1) + 4 * 69
     assert values < size < values + 1500
     sizes = {}
-    for bits, bucket in ((1, 256), (8, 256), (8, 16)):
-        path = tmp_path / "new" / f"{bits}-{bucket}.safetensors"
+    for bits, bucket, sensitive in ((1, 256, 1), (8, 256, 8), (8, 16, 8), (1, 256, 8)):
+        path = tmp_path / "new" / f"{bits}-{bucket}-{sensitive}.safetensors"
         options = ["--bits", bits, "--bucket", bucket, "--out", path]
+        if sensitive != bits:
+            options += ["--sensitive-bits", sensitive]
         (line,), _ = run_cli(capsys, "quantize", tmp_path / "pupil", *options)
         assert f"{path}: " in line
-        sizes[bits, bucket] = path.stat().st_size
+        sizes[bits, bucket, sensitive] = path.stat().st_size
     # Seven more bits for each of 1,792 weights; 98 and 15 buckets instead of 7 and 1.
     # The header may vary a little.
-    assert sizes[8, 256] - sizes[1, 256] == pytest.approx(7 * 1792 / 8, abs=64)
-    assert sizes[8, 16] - sizes[8, 256] == pytest.approx(8 * (98 + 15 - 8), abs=64)
+    assert sizes[8, 256, 8] - sizes[1, 256, 1] == pytest.approx(7 * 1792 / 8, abs=64)
+    assert sizes[8, 16, 8] - sizes[8, 256, 8] == pytest.approx(8 * (98 + 15 - 8), abs=64)
+    # The second kernel is that of the output layer; in the header it needs a line of its own.
+    assert sizes[1, 256, 8] - sizes[1, 256, 1] == pytest.approx(7 * 232 / 8, abs=128)
     names = sorted(file.name for file in tmp_path.iterdir())
     assert names == ["new", "pupil", "pupil-4bits.safetensors"]
 
@@ -613,6 +617,7 @@ def test_quantize_rounds_at_random_to_another_file_and_always_the_same(noise, tm
     [
         (["--bits", "9"], "bits must be 1 to 8, not 9"),
         (["--bits", "0"], "bits must be 1 to 8, not 0"),
+        (["--sensitive-bits", "9"], "bits must be 1 to 8, not 9"),
         (["--bucket", "0"], "bucket_size must be positive, not 0"),
     ],
 )

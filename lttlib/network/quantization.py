@@ -195,6 +195,7 @@ def quantize_kernels(
     learned=False,
     fixed_kernels=False,
     skip_first_and_last=False,
+    sensitive_bits=None,
 ) -> None:
     """Let a network compute with quantized kernels; biases and batch norm stay float32 and train.
 
@@ -212,12 +213,19 @@ def quantize_kernels(
         Learn the levels alone, with kernels that stay as they are here (section 4 of the paper).
     skip_first_and_last : bool
         Leave the first and the output layer in float32.
+    sensitive_bits : int, optional
+        Bits of the weights that bear rounding worst: depthwise kernels and the output layer; by
+        default as many as the others have. Not for learned levels, of which each kernel has 2^bits.
     """
     if stochastic and (learned or fitted):
         raise Error("only evenly spaced levels are rounded to stochastically: choose one")
     if fixed_kernels and not learned:
         raise Error("with fixed kernels and levels that are not learned nothing is left to learn")
-    uniform_levels(bits)  # refuses what is no number of bits
+    sensitive_bits = bits if sensitive_bits is None else sensitive_bits
+    for number in (bits, sensitive_bits):
+        uniform_levels(number)  # refuses what is no number of bits
+    if learned and sensitive_bits != bits:
+        raise Error(f"levels that are learned have {bits} bits in all kernels: no sensitive_bits")
     counts = {layer.level_count for layer in network.layers}
     if learned and counts != {2**bits}:
         raise Error(f"to learn levels of {bits} bits, make the network with levels={2**bits}")
@@ -230,11 +238,13 @@ def quantize_kernels(
                 levels.trainable = False
             continue
         for name, kernel in layer.kernels.items():
+            is_sensitive = name == "depthwise" or layer is network.layers[-1]
+            kernel_bits = sensitive_bits if is_sensitive else bits
             if not (fitted or learned):
-                layer.quantizers[name] = Quantizer(bits, bucket_size, stochastic)
+                layer.quantizers[name] = Quantizer(kernel_bits, bucket_size, stochastic)
                 continue
             # Fitted levels are numbers; to be learned they become the layer's variables.
-            levels = fitted_levels(kernel, bits, bucket_size)
+            levels = fitted_levels(kernel, kernel_bits, bucket_size)
             if learned:
                 layer.levels[name].assign(levels)
                 levels = layer.levels[name]

@@ -30,6 +30,7 @@ STUDENTS = {
     "student-fitnet": "deep and thin, after hints (FitNet)",
     "student-quantized4": "quantized distillation, 4 bits",
     "student-quantized2": "quantized distillation, 2 bits",
+    "student-mixed2": "... four for depthwise kernels and the output layer",
     "student-levels2": "levels that learn as well, 2 bits",
     "student-rounded4": "rounded afterwards, 4 bits",
     "student-rounded3": "rounded afterwards, 3 bits",

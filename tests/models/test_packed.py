@@ -103,6 +103,8 @@ def by_kernel(network, rounded=False):
         ("conv", 5, 64, {"learned": True, "skip_first_and_last": True}),
         ("separable_conv", 4, 256, {}),
         ("separable_conv", 2, 10, {"stochastic": True}),
+        ("separable_conv", 2, 64, {"sensitive_bits": 5}),
+        ("conv", 2, 64, {"sensitive_bits": 3, "stochastic": True}),
         ("separable_conv", 2, 8, {"learned": True, "skip_first_and_last": True}),
     ],
 )
@@ -136,8 +138,12 @@ def test_load_computes_what_was_saved(tmp_path, conv, bits, bucket_size, options
     floats = 2 * 11 + 5 + (22 if conv == "gated_conv" else 0)
     if options.get("skip_first_and_last"):
         floats += counts.pop("layer01/kernel") + counts.pop("output/kernel")
+    codes = 0
+    for name, count in counts.items():
+        is_sensitive = "depthwise" in name or name == "output/kernel"
+        kernel_bits = options.get("sensitive_bits", bits) if is_sensitive else bits
+        codes += (count * kernel_bits + 7) // 8
     counts = counts.values()
-    codes = sum((count * bits + 7) // 8 for count in counts)
     scales = sum(2 * ceil_div(count, bucket_size or count) for count in counts)
     if learned:
         scales += len(counts) * 2**bits

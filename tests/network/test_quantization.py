@@ -426,6 +426,23 @@ def test_skipping_first_and_last_leaves_these_layers_as_they_are(learned):
         )
 
 
+@pytest.mark.parametrize("fitted", [False, True])
+@pytest.mark.parametrize("conv", CONVS)
+def test_sensitive_kernels_have_their_own_bits(conv, fitted):
+    """The depthwise ones and the output layer, against rounding kernel by kernel."""
+    network = small_network(conv)
+    quantize_kernels(network, 2, 10, sensitive_bits=5, fitted=fitted)
+    rounded = {}
+    for name, kernel in kernels(network).items():
+        bits = 5 if "depthwise" in name or name.startswith("output") else 2
+        if fitted:
+            rounded[name] = by_levels(kernel, fitted_levels(kernel, bits, 10), 10)[0]
+        else:
+            rounded[name] = by_formula(kernel, bits, 10)[0]
+    expected, _ = run(twin(rounded, conv))
+    np.testing.assert_allclose(run(network)[0], expected, rtol=1e-4, atol=1e-5)
+
+
 @pytest.mark.parametrize(
     "levels, bits, options, message",
     [
@@ -436,6 +453,8 @@ def test_skipping_first_and_last_leaves_these_layers_as_they_are(learned):
         (4, 2, {"fixed_kernels": True}, "nothing is left to learn"),
         (0, 2, {"learned": True}, "levels=4"),
         (8, 2, {"learned": True}, "levels=4"),
+        (0, 2, {"sensitive_bits": 9}, "bits must be 1 to 8, not 9"),
+        (4, 2, {"learned": True, "sensitive_bits": 4}, "no sensitive_bits"),
     ],
 )
 def test_quantize_kernels_refuses_what_does_not_go_together_and_changes_nothing(
