@@ -12,7 +12,7 @@ from lttlib.speech import download, synthesis
 from lttlib.speech.datasets import CORPORA
 from lttlib.speech.layout import CorpusError, write_chapter
 
-MINUTES = {"train": 60, "dev": 3, "test": 3}
+MINUTES = {"train": 30, "dev": 3, "test": 3}
 SPEAKERS = {"train": 120, "dev": 8, "test": 8}
 DESCRIPTION_FILE = "synthesis.json"
 # What stood for version 1 with espeakng-loader 0.2.4 before versions had numbers: a checksum.
@@ -117,7 +117,7 @@ def synthesise_corpus(root, minutes=None, speakers=None, seed=0):
         Folder of the corpus; it appears whole or not at all. If it holds the same corpus already,
         nothing is done.
     minutes : dict of str to float, optional
-        Speech of each split; {"train": 60, "dev": 3, "test": 3}.
+        Speech of each split; {"train": 30, "dev": 3, "test": 3}.
     speakers : dict of str to int, optional
         Voices of each split; {"train": 120, "dev": 8, "test": 8}.
     seed : int
