@@ -20,9 +20,9 @@ class QuantizedTensor:
     """A tensor as codes, as files hold it; the last bucket is filled up with its last value."""
 
     codes: tf.Tensor  # int32 [buckets, bucket_size]: numbers of levels
-    low: tf.Tensor  # float32 [buckets, 1]: least value of each bucket
-    high: tf.Tensor  # float32 [buckets, 1]: largest value
-    levels: tf.Tensor  # float32 [2^bits]: where on [0, 1] each code lies
+    low: tf.Tensor  # float32 [buckets, 1]: least of each bucket
+    high: tf.Tensor  # float32 [buckets, 1]: largest
+    levels: tf.Tensor  # float32 [2^bits]: where on [0, 1] a code lies
     shape: tuple  # of the tensor
 
 
@@ -63,8 +63,7 @@ def _scale(values, bucket_size):
     # Copies of a value that is there change neither the least nor the largest of the last bucket.
     flat = tf.reshape(values, [-1])
     copies = tf.repeat(flat[-1:], -count % bucket_size)
-    flat = tf.concat([flat, copies], axis=0)
-    buckets = tf.reshape(flat, [-1, bucket_size])
+    buckets = tf.reshape(tf.concat([flat, copies], axis=0), [-1, bucket_size])
     low = tf.reduce_min(buckets, axis=1, keepdims=True)
     high = tf.reduce_max(buckets, axis=1, keepdims=True)
     unit = tf.math.divide_no_nan(buckets - low, high - low)
@@ -82,11 +81,10 @@ def fitted_levels(values, bits: int, bucket_size=None):
     count = len(uniform_levels(bits))
     values = tf.cast(tf.convert_to_tensor(values), tf.float32)
     low, high, unit = _scale(values, bucket_size)
-    weights = np.square(high - low)
-    weights = np.broadcast_to(weights, unit.shape).ravel()
+    weights = np.broadcast_to(np.square(high - low), unit.shape).ravel()
     unit = unit.numpy().ravel().astype(np.float64)
     levels = np.quantile(unit, (np.arange(count) + 0.5) / count)
-    for _ in range(50):  # it has settled before
+    for _ in range(50):  # it settles before
         ranks = np.searchsorted((levels[:-1] + levels[1:]) / 2, unit)
         total = np.bincount(ranks, weights * unit, count)
         weight = np.bincount(ranks, weights, count)
@@ -121,8 +119,7 @@ def quantize_uniform(tensor, bits: int, bucket_size=None, stochastic=False, seed
     Polino et al. 2018, equations (1) to (3): Q(v) = alpha * q((v - beta) / alpha) + beta with the
     width alpha and least value beta of the bucket, q rounding to multiples of 1 / (2^bits - 1).
     `bits` is 1 to 8; `bucket_size` values share a scale, by default all. A stochastic rounding goes
-    up with the probability that makes the mean right, by `seed` [2], instead of to the nearest
-    level. Returns a float32 tensor of the same shape.
+    up with the probability that makes the mean right, by `seed` [2]. Returns a float32 tensor.
     """
     seed = seed if stochastic else None
     return dequantize(quantize(tensor, uniform_levels(bits), bucket_size, seed))
@@ -145,7 +142,6 @@ class Quantizer:
     """
 
     tag = "uniform"
-
     bits: int
     bucket_size: int | None = 256
     stochastic: bool = False
@@ -157,8 +153,7 @@ class Quantizer:
 
     def __call__(self, kernel, seed=None):
         """The kernel to compute with."""
-        rounded = dequantize(self.encode(kernel, seed))
-        return _straight_through(kernel, rounded)
+        return _straight_through(kernel, dequantize(self.encode(kernel, seed)))
 
 
 @dataclass(frozen=True)
@@ -171,7 +166,6 @@ class LearnedQuantizer:
     """
 
     tag = "learned"
-
     levels: keras.Variable = field(repr=False)
     bucket_size: int | None = 256
 
@@ -205,8 +199,7 @@ def quantize_kernels(
     bits, bucket_size, stochastic
         As `quantize_uniform` takes them.
     fitted : bool
-        Round to levels that fit each kernel as it stands here (`fitted_levels`), instead of evenly
-        spaced ones.
+        Round to levels that fit each kernel as it stands here, those of `fitted_levels`.
     learned : bool
         Begin with such levels and learn them. The network was made with `levels=2**bits`.
     fixed_kernels : bool
@@ -214,23 +207,20 @@ def quantize_kernels(
     skip_first_and_last : bool
         Leave the first and the output layer in float32.
     sensitive_bits : int, optional
-        Bits of the weights that bear rounding worst: depthwise kernels and the output layer; by
-        default as many as the others have. Not for learned levels, of which each kernel has 2^bits.
+        Of depthwise kernels and the output layer, which bear rounding worst; by default `bits`.
     """
     if stochastic and (learned or fitted):
-        raise Error("only evenly spaced levels are rounded to stochastically: choose one")
+        raise Error("only evenly spaced levels are rounded to by chance: choose one")
     if fixed_kernels and not learned:
-        raise Error("with fixed kernels and levels that are not learned nothing is left to learn")
+        raise Error("with fixed kernels and no learned levels nothing is left to learn")
     sensitive_bits = bits if sensitive_bits is None else sensitive_bits
-    for number in (bits, sensitive_bits):
-        uniform_levels(number)  # refuses what is no number of bits
-    if learned and sensitive_bits != bits:
-        raise Error(f"levels that are learned have {bits} bits in all kernels: no sensitive_bits")
     counts = {layer.level_count for layer in network.layers}
-    if learned and counts != {2**bits}:
-        raise Error(f"to learn levels of {bits} bits, make the network with levels={2**bits}")
+    for each in (bits, sensitive_bits):
+        uniform_levels(each)  # refuses other numbers
+        if learned and counts != {2**each}:
+            raise Error(f"to learn levels of {each} bits, make a network with levels={2**each}")
 
-    ends = (network.layers[0], network.layers[-1])
+    ends = network.layers[0], network.layers[-1]
     for layer in network.layers:
         # Levels of a layer that stays in float32 are not used: there is nothing to learn.
         if skip_first_and_last and layer in ends:
@@ -238,13 +228,13 @@ def quantize_kernels(
                 levels.trainable = False
             continue
         for name, kernel in layer.kernels.items():
-            is_sensitive = name == "depthwise" or layer is network.layers[-1]
-            kernel_bits = sensitive_bits if is_sensitive else bits
+            # Sensitive kernels have bits of their own; levels are evenly spaced, or fitted.
+            own_bits = sensitive_bits if name == "depthwise" or layer is ends[1] else bits
             if not (fitted or learned):
-                layer.quantizers[name] = Quantizer(kernel_bits, bucket_size, stochastic)
+                layer.quantizers[name] = Quantizer(own_bits, bucket_size, stochastic)
                 continue
             # Fitted levels are numbers; to be learned they become the layer's variables.
-            levels = fitted_levels(kernel, kernel_bits, bucket_size)
+            levels = fitted_levels(kernel, own_bits, bucket_size)
             if learned:
                 layer.levels[name].assign(levels)
                 levels = layer.levels[name]

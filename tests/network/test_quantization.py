@@ -454,7 +454,7 @@ def test_sensitive_kernels_have_their_own_bits(conv, fitted):
         (0, 2, {"learned": True}, "levels=4"),
         (8, 2, {"learned": True}, "levels=4"),
         (0, 2, {"sensitive_bits": 9}, "bits must be 1 to 8, not 9"),
-        (4, 2, {"learned": True, "sensitive_bits": 4}, "no sensitive_bits"),
+        (4, 2, {"learned": True, "sensitive_bits": 4}, "levels=16"),
     ],
 )
 def test_quantize_kernels_refuses_what_does_not_go_together_and_changes_nothing(
